@@ -35,7 +35,7 @@ func testRunsWithoutPeersAndStopsOnSIGTERM(t *testing.T) {
 	t.Parallel()
 	d := start(t, "--mqtt-url", "mqtt://bridge:hunter2@"+nobody, "--nats-url", "nats://bridge:hunter3@"+nobody, "--set", "admin.listen=127.0.0.1:0")
 	line := d.waitLog(`"message":"starting"`)
-	for _, want := range []string{`"version":"1.2.3-test"`, `"lanes":16`, `"broker":"mqtt://127.0.0.1:1"`, `"nats":"nats://xxxxx@127.0.0.1:1"`} {
+	for _, want := range []string{`"version":"1.2.3-test"`, `"lanes":16`, `"broker":"mqtt://127.0.0.1:1"`, `"nats":"nats://bridge:xxxxx@127.0.0.1:1"`} {
 		require.Contains(t, line, want)
 	}
 	var fields struct{ Time string }

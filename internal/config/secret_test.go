@@ -86,6 +86,20 @@ func testBrokerURLCredentialsMoveToTheirFields(t *testing.T) {
 	require.Equal(t, []string{"MQTT_URL: mqtt.url: contains credentials, and mqtt.username or mqtt.password is also given; keep one of the two"}, got)
 }
 
+// The same rule as conn.RedactURL; its test has the same cases.
+func TestURLRedaction(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"nats://n:4222":                        "nats://n:4222",
+		"nats://[::1]:4222":                    "nats://[::1]:4222",
+		"nats://u:p@n:4222":                    "nats://u:xxxxx@n:4222",
+		"nats://t0ken@n:4222":                  "nats://xxxxx@n:4222",
+		"nats://u:p@n:4222,tls://t0ken@m:4222": "nats://u:xxxxx@n:4222,tls://xxxxx@m:4222",
+	} {
+		require.Equal(t, want, load(t, "", "NATS_URL="+text).NATS.URL.String())
+	}
+}
+
 func TestInlineSeedRedaction(t *testing.T) {
 	t.Parallel()
 	seed := "SU" + strings.Repeat("A", 56)

@@ -188,10 +188,11 @@ func (l urlList) hasUser() bool {
 	return slices.ContainsFunc(l.urls, func(u *url.URL) bool { return u.User != nil })
 }
 
-// redactURL hides the user too: in NATS, a user without a password is a token.
+// redactURL follows the rule of jetstream/conn.RedactURL, which works on text because it also sees
+// invalid URLs: it hides a password, and a user that has none, because in NATS that is a token.
 func redactURL(u *url.URL) string {
-	if u.User == nil {
-		return u.String()
+	if _, hasPassword := u.User.Password(); u.User == nil || hasPassword {
+		return u.Redacted()
 	}
 	hidden := *u
 	hidden.User = url.User("xxxxx")

@@ -251,7 +251,8 @@ func isCredentialError(err error) bool {
 }
 
 // RedactURL redacts the part before the @ of each comma-separated URL: the password, or all of it
-// if it is a token. It works on text, so it also covers URLs that do not parse.
+// if it is a token. It works on text, so it also covers URLs that do not parse. internal/config
+// applies the same rule to its URLs.
 func RedactURL(urls string) string {
 	parts := strings.Split(urls, ",")
 	for i, part := range parts {
