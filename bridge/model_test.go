@@ -8,10 +8,10 @@ import (
 	"slices"
 	"testing"
 
-	"mqtt-nats-bridge/bridge/journal"
-
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"mqtt-nats-bridge/bridge/journal"
 )
 
 // TestLaneModel runs lane, ring and journal against a model of a

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"testing"
 
-	"mqtt-nats-bridge/bridge/journal"
-
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"mqtt-nats-bridge/bridge/journal"
 )
 
 // A partition that has been with another replica comes back to a lane whose journal

@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"mqtt-nats-bridge/bridge/journal"
-
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/bridge/journal"
 )
 
 const same = `{"state":"ON"}`

@@ -7,7 +7,7 @@ import (
 )
 
 // slot is a delivery between its arrival and its PUBACK.
-type slot struct { // ns since the epoch
+type slot struct {
 	received int64  // ns since the epoch
 	position uint64 // in the journal; 0 at QoS 0
 	sender   limit.Ref

@@ -4,9 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"mqtt-nats-bridge/internal/testrun"
-
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 func TestSessionLossWhileStopped(t *testing.T) {

@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"mqtt-nats-bridge/internal/testrun"
-
 	"github.com/eclipse/paho.mqtt.golang/packets"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // eventually waits until the session's status is as ok wants it.

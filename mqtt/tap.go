@@ -192,7 +192,8 @@ func (t *tap) next() (more bool, err error) {
 		// one, and a single device would block all others.
 		have := min(h.total(), t.opts.maxPacket)
 		if len(b) < have {
-			return true, t.reserve(have)
+			t.reserve(have)
+			return true, nil
 		}
 		if err := t.publish(h, b[h.len:have]); err != nil {
 			return false, err
@@ -216,13 +217,12 @@ func (t *tap) publish(h header, body []byte) error {
 }
 
 // reserve makes room for n contiguous unread bytes.
-func (t *tap) reserve(n int) error {
+func (t *tap) reserve(n int) {
 	if n > len(t.buf) {
 		b := make([]byte, n)
 		t.w = copy(b, t.buf[t.r:t.w])
 		t.r, t.buf = 0, b
 	}
-	return nil
 }
 
 // fill reads from the socket. It first writes the pending PUBACKs, because the read may block.

@@ -9,9 +9,9 @@ import (
 	"syscall"
 	"testing"
 
-	"mqtt-nats-bridge/internal/peers"
-
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/peers"
 )
 
 const nobody = "nats: {url: 'nats://127.0.0.1:1', user: ingest, password_file: PASSWORD}\ndatabase: {url: 'postgres://x@127.0.0.1:1/x'}\nadmin: {listen: ''}\n"

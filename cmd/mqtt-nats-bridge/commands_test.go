@@ -9,10 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"mqtt-nats-bridge/internal/golden"
 	"mqtt-nats-bridge/internal/peers"
-
-	"github.com/stretchr/testify/require"
 )
 
 func TestHelp(t *testing.T) {

@@ -4,12 +4,12 @@ import (
 	"context"
 	"testing"
 
-	"mqtt-nats-bridge/internal/golden"
-	"mqtt-nats-bridge/internal/peers"
-
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/golden"
+	"mqtt-nats-bridge/internal/peers"
 )
 
 func TestStreamsApply(t *testing.T) {

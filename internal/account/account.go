@@ -5,12 +5,12 @@ package account
 import (
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/tlsfile"
 	"mqtt-nats-bridge/jetstream/conn"
-
-	"github.com/nats-io/nats.go"
 )
 
 // Options returns the connect options of a. name is the connection's name in the server's monitoring.

@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"mqtt-nats-bridge/internal/schema"
-
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/schema"
 )
 
 // other is a value for each kind of key that differs from every default.

@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"mqtt-nats-bridge/internal/golden"
-
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/golden"
 )
 
 func TestErrorLines(t *testing.T) {

@@ -5,10 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"mqtt-nats-bridge/internal/golden"
 	"mqtt-nats-bridge/internal/schema"
-
-	"github.com/stretchr/testify/require"
 )
 
 func loadIngest(t *testing.T, yaml string, env ...string) *Ingest {

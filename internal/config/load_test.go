@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"mqtt-nats-bridge/internal/schema"
-
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/schema"
 )
 
 // write puts text into a file of its own.

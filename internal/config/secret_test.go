@@ -6,10 +6,10 @@ import (
 	"strings"
 	"testing"
 
-	"mqtt-nats-bridge/internal/schema"
-
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v4"
+
+	"mqtt-nats-bridge/internal/schema"
 )
 
 func TestSecretRedaction(t *testing.T) {

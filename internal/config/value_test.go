@@ -5,10 +5,10 @@ import (
 	"testing"
 	"time"
 
-	"mqtt-nats-bridge/internal/schema"
-
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"mqtt-nats-bridge/internal/schema"
 )
 
 func TestSizes(t *testing.T) {

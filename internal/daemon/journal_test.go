@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"mqtt-nats-bridge/internal/testrun"
-
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // Without its journal a lane takes nothing in, and says so; it goes on by itself

@@ -11,9 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	"mqtt-nats-bridge/internal/golden"
-
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/golden"
 )
 
 // The golden files have what /metrics of running programs says: internal/admin and

@@ -3,9 +3,9 @@ package leafnode
 import (
 	"time"
 
-	"mqtt-nats-bridge/internal/metrics"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"mqtt-nats-bridge/internal/metrics"
 )
 
 func statusMetrics() *metrics.List[Status] {

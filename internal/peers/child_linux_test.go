@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"mqtt-nats-bridge/internal/testrun"
-
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // orphanMaker is set in the copy of the test binary that is to die first.

@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"mqtt-nats-bridge/internal/testrun"
-
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // NATSCluster is a cluster of three nats-servers with JetStream.

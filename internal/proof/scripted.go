@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"mqtt-nats-bridge/internal/wire"
-
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/wire"
 )
 
 // ScriptedBroker is the broker side of one persistent session, for behaviour that no available

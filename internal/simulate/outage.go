@@ -4,9 +4,8 @@ import (
 	"slices"
 	"time"
 
-	natspublish "mqtt-nats-bridge/jetstream/publish"
-
 	"mqtt-nats-bridge/internal/simulate/streams"
+	natspublish "mqtt-nats-bridge/jetstream/publish"
 )
 
 // lookup returns the bridge's options for look-ups in the streams.

@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"mqtt-nats-bridge/bridge"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"mqtt-nats-bridge/bridge"
 )
 
 // parsePubAck parses the answer to a publish. A nil error means stored; duplicate means that the

@@ -1,13 +1,14 @@
 package publish
 
 import (
-	"mqtt-nats-bridge/bridge"
-	"mqtt-nats-bridge/jetstream/conn"
 	"strconv"
 	"time"
 	"unsafe"
 
 	"github.com/nats-io/nats.go"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // writeTimeout bounds a write to a server that has stopped reading, and so the duration of Publish.
