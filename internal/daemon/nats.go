@@ -26,25 +26,29 @@ type control struct {
 
 	connection *health.Condition
 	streams    *health.Condition // the streams have been checked
-	reconciler *streams.Reconciler
 	lookups    *health.Condition // look-ups are permitted
+	unread     *health.Condition // externally managed streams could be read
+	lanes      *lanelog.Connections
+	denied     conn.Violations // violations of requests about the streams
 
-	mu          sync.Mutex
-	window      atomic.Int64  // shortest duplicate window of the streams, ns; 0: unknown
 	api         string        // subject prefix of the JetStream API
 	lookTimeout time.Duration // of one check of the streams
-	notes       []string      // of the latest check, already logged
-	// unmanaged contains the findings of the latest successful check of externally managed streams.
-	unmanaged []Problem
-	unread    *health.Condition // externally managed streams could be read
-	refusedOn uint64            // number of the connection without the permission to read them; 0: none
-	logged    warningLog        // problems and warnings logged by the checks only
-	lanes     *lanelog.Connections
+	reconciler  *streams.Reconciler
+
+	// Used only by the reconciler's goroutine; no lock.
+	notes     []string   // of the latest check, already logged
+	refusedOn uint64     // number of the connection without the permission to read the streams; 0: none
+	logged    warningLog // problems and warnings logged by the checks only
+
+	window atomic.Int64 // shortest duplicate window of the streams, ns; 0: unknown
 	// looked reports whether the streams have been read once, or the wait for that has timed out.
 	// Before that the streams may be in creation: JetStream could refuse earlier messages and store
 	// later ones.
 	looked atomic.Bool
-	denied conn.Violations // violations of requests about the streams
+
+	mu sync.Mutex // of unmanaged
+	// unmanaged contains the findings of the latest successful check of externally managed streams.
+	unmanaged []Problem
 }
 
 // openControl begins to connect. gaveUp is called when the connection is closed permanently.

@@ -35,14 +35,14 @@ func (n *Node) pollHub(ctx context.Context) {
 	if !n.hub.Conn.IsConnected() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		n.view.hubProblem, n.view.unsourced, n.view.given = conn.ErrDisconnected.Error(), "", nil
+		n.view.hubProblem, n.view.unsourced, n.view.upToDate = conn.ErrDisconnected.Error(), "", nil
 		return
 	}
-	positions, given, err := leaf.SourcedUpTo(ctx, n.hub.JetStream, n.streams)
+	positions, upToDate, err := leaf.SourcedUpTo(ctx, n.hub.JetStream, n.streams)
 	problem := incompatible(n.hub.Conn, n.config)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.view.hubProblem, n.view.given = "", given
+	n.view.hubProblem, n.view.upToDate = "", upToDate
 	if err != nil {
 		n.view.hubProblem = err.Error()
 	}

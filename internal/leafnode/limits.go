@@ -21,7 +21,7 @@ func (n *Node) enforceLimits(ctx context.Context) error {
 	// Messages that the hub received and skipped are not waiting. In a paused store they would
 	// otherwise seem to wait forever.
 	tooOld := n.config.MaxAge > 0 && slices.ContainsFunc(v.backlog, func(b leaf.Backlog) bool {
-		return !b.Oldest.IsZero() && now.Sub(b.Oldest) > n.config.MaxAge && !v.given[b.Stream]
+		return !b.Oldest.IsZero() && now.Sub(b.Oldest) > n.config.MaxAge && !v.upToDate[b.Stream]
 	})
 	// After a power cut, the store is paused for another reason.
 	ahead := !n.node.Rebooted() && slices.ContainsFunc(v.backlog, leaf.Backlog.Ahead)

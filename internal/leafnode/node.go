@@ -50,7 +50,7 @@ type view struct {
 	linkSince      time.Time
 	linkProblem    string
 	hub            map[string]uint64 // the hub's positions; nil: not known yet
-	given          map[string]bool   // see leaf.SourcedUpTo; nil: not known in this poll
+	upToDate       map[string]bool   // see leaf.SourcedUpTo; nil: not known in this poll
 	hubProblem     string
 	unsourced      string // the error about streams that the hub does not source
 	unsourcedSince time.Time
