@@ -3,7 +3,6 @@ package layout
 
 import (
 	"encoding/json"
-	"flag"
 	"io"
 	"os"
 	"os/exec"
@@ -13,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/golden"
 )
 
 const (
@@ -156,8 +157,6 @@ func testDaemonContainsNoTestBroker(t *testing.T) {
 	}
 }
 
-var update = flag.Bool("update", false, "write the imports into ARCHITECTURE.md")
-
 // TestArchitectureTable compares the table of packages in ARCHITECTURE.md with the code: every
 // package has a row, and the row has its direct imports of this module, tests left out. With
 // -update it writes them.
@@ -179,12 +178,12 @@ func TestArchitectureTable(t *testing.T) {
 			listed[module+"/"+name] = true
 		}
 		want := importsOf(all, names)
-		if !*update {
+		if !golden.Update() {
 			require.Equal(t, want, m[3], "the imports of %s; go test ./internal/layout -run Table -update writes them", m[2])
 		}
 		return m[1] + want + m[4]
 	})
-	if *update {
+	if golden.Update() {
 		require.NoError(t, os.WriteFile(name, []byte(before+"| package | what it is |"+table+"\n\n"+after), 0o644))
 	}
 	for name := range all {

@@ -6,13 +6,13 @@ import (
 	"strings"
 	"time"
 
-	"mqtt-nats-bridge/internal/simulate/streams"
+	"mqtt-nats-bridge/internal/simulate/jetstream"
 )
 
 // letter is one message as its device published it. Its content does not identify it: devices send
 // the same bytes again.
 type letter struct {
-	number  int // identifies it in the simulation, in the header streams.Number
+	number  int // identifies it in the simulation, in the header jetstream.Number
 	device  int
 	topic   string
 	payload string
@@ -67,7 +67,7 @@ func (w *world) letter(device, kind, payload int) *letter {
 	case unwanted:
 		l.payload, l.expects = "never "+l.payload, true
 	case unsendable:
-		l.payload, l.expects = strings.Repeat(l.payload, streams.Limit+1), true
+		l.payload, l.expects = strings.Repeat(l.payload, jetstream.Limit+1), true
 	case retainedCopy:
 		l.retain, l.expects = true, !w.setup.Retained
 	}

@@ -4,7 +4,7 @@
 //
 //   - schedule.go, generate.go: the events of a run, as text and from a seed
 //   - broker.go: MQTT 3.1.1 §4.4, consecutive packet ids, a window, a session
-//   - streams/: a NATS connection and the streams behind it
+//   - jetstream/: a NATS connection and the streams behind it
 //   - outage.go: outages of NATS and of the process, some longer than the duplicate window
 //   - process.go: one bridge from start to end, and its ports
 //   - journal.go: the journal file: copied at a kill, torn, rolled back

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"mqtt-nats-bridge/internal/simulate/streams"
+	"mqtt-nats-bridge/internal/simulate/jetstream"
 )
 
 // promise is a guarantee, named by its violation.
@@ -63,11 +63,11 @@ func (w *world) judgeDropped(l *letter) {
 }
 
 // copies returns the copies of a message in the streams.
-func (w *world) copies(l *letter) []*streams.Copy { return w.server.Copies(l.number) }
+func (w *world) copies(l *letter) []*jetstream.Copy { return w.server.Copies(l.number) }
 
 // safe reports whether the broker may forget a message.
 func (w *world) safe(l *letter) bool {
-	return l.counted || slices.ContainsFunc(w.copies(l), func(c *streams.Copy) bool { return c.Safe })
+	return l.counted || slices.ContainsFunc(w.copies(l), func(c *jetstream.Copy) bool { return c.Safe })
 }
 
 // judgeAcks checks the PUBACKs of a step against the streams.
@@ -100,7 +100,7 @@ func (w *world) judgePublished(p *process, token uint64, l *letter) {
 }
 
 // judgeStored checks a message that a stream is about to store.
-func (w *world) judgeStored(m streams.Message, from *streams.Client) {
+func (w *world) judgeStored(m jetstream.Message, from *jetstream.Client) {
 	l := w.letters[m.Number-1]
 	if copies := w.copies(l); len(copies) > 0 {
 		for _, c := range copies {
@@ -110,7 +110,7 @@ func (w *world) judgeStored(m streams.Message, from *streams.Client) {
 		}
 		return
 	}
-	if m.Stream != streams.Main {
+	if m.Stream != jetstream.Main {
 		return
 	}
 	newest := w.newest[l.device]
@@ -129,7 +129,7 @@ func (w *world) judgeStored(m streams.Message, from *streams.Client) {
 
 // judgeDuplicate checks a message that a stream is about to drop as a duplicate of another one.
 // Equal messages are interchangeable if one of them is stored already.
-func (w *world) judgeDuplicate(m streams.Message, of int) {
+func (w *world) judgeDuplicate(m jetstream.Message, of int) {
 	l, held := w.letters[m.Number-1], w.letters[of-1]
 	if held.topic != l.topic || held.payload != l.payload || !held.excused && !w.safe(l) {
 		w.fail(falseDuplicate, "message %d is dropped as a duplicate of message %d: %s", l.number, of, m.ID)
@@ -148,7 +148,7 @@ func (w *world) renew() {
 }
 
 // excused reports whether the design allows a second copy.
-func (w *world) excused(l *letter, m streams.Message, first *streams.Copy, life int) bool {
+func (w *world) excused(l *letter, m jetstream.Message, first *jetstream.Copy, life int) bool {
 	killed := life != first.Life
 	unknown := l.settled.IsZero() || !m.At.After(l.settled)
 	switch {

@@ -4,13 +4,13 @@ import (
 	"slices"
 	"time"
 
-	"mqtt-nats-bridge/internal/simulate/streams"
+	"mqtt-nats-bridge/internal/simulate/jetstream"
 	natspublish "mqtt-nats-bridge/jetstream/publish"
 )
 
 // lookup returns the bridge's options for look-ups in the streams.
 func (w *world) lookup(p *process) *natspublish.LookupOptions {
-	o := &natspublish.LookupOptions{API: streams.API, StreamOf: streams.Of, Window: func() time.Duration { return streams.DuplicateWindow }}
+	o := &natspublish.LookupOptions{API: jetstream.API, StreamOf: jetstream.StreamOf, Window: func() time.Duration { return jetstream.DuplicateWindow }}
 	if f := w.sabotage.lookup; f != nil {
 		return f(p, o)
 	}
@@ -81,11 +81,11 @@ func (w *world) ripen(a int) {
 			oldest = copies[0].At
 		}
 	}
-	rest := time.Until(oldest) + streams.DuplicateWindow + ripeness[a%len(ripeness)]
+	rest := time.Until(oldest) + jetstream.DuplicateWindow + ripeness[a%len(ripeness)]
 	if oldest.IsZero() || rest <= 0 {
 		return
 	}
-	w.logf("the streams forget in %v", time.Until(oldest)+streams.DuplicateWindow)
+	w.logf("the streams forget in %v", time.Until(oldest)+jetstream.DuplicateWindow)
 	w.sleep(rest)
 }
 

@@ -13,7 +13,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/bridge/journal"
 	"mqtt-nats-bridge/bridge/limit"
-	"mqtt-nats-bridge/internal/simulate/streams"
+	"mqtt-nats-bridge/internal/simulate/jetstream"
 	natspublish "mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/subjects"
 )
@@ -22,7 +22,7 @@ import (
 // lane's [bridge.Publisher] and the publisher's [bridge.Settler], to observe their calls and to
 // interrupt them.
 type process struct {
-	*streams.Client
+	*jetstream.Client
 	w         *world
 	dir       string
 	lane      *bridge.Lane
@@ -56,7 +56,7 @@ func (w *world) start(away bool) {
 	}
 	w.lives++
 	p := &process{
-		Client: &streams.Client{Life: w.lives, Unreachable: away, Wrap: w.sabotage.link, Intercept: w.sabotage.answer},
+		Client: &jetstream.Client{Life: w.lives, Unreachable: away, Wrap: w.sabotage.link, Intercept: w.sabotage.answer},
 		w:      w, dir: w.dir, tokens: map[uint64]*letter{}, given: map[*letter]bool{},
 	}
 	var err error
@@ -230,7 +230,7 @@ func (p *process) Publish(m *bridge.Message) {
 		}
 	}
 	c := *m
-	c.Headers = append([]bridge.Header{{Name: streams.Number, Value: strconv.AppendInt(nil, int64(l.number), 10)}}, m.Headers...)
+	c.Headers = append([]bridge.Header{{Name: jetstream.Number, Value: strconv.AppendInt(nil, int64(l.number), 10)}}, m.Headers...)
 	p.next.Publish(&c)
 }
 
@@ -244,7 +244,7 @@ func (p *process) Settle(r *bridge.Result) {
 	if r.Refused != nil {
 		c := *r
 		m := *r.Message
-		m.Headers = slices.DeleteFunc(slices.Clone(m.Headers), func(h bridge.Header) bool { return h.Name == streams.Number })
+		m.Headers = slices.DeleteFunc(slices.Clone(m.Headers), func(h bridge.Header) bool { return h.Name == jetstream.Number })
 		c.Message, r = &m, &c
 	}
 	p.answer.Settle(r)

@@ -8,7 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"mqtt-nats-bridge/bridge"
-	"mqtt-nats-bridge/internal/simulate/streams"
+	"mqtt-nats-bridge/internal/simulate/jetstream"
 	natspublish "mqtt-nats-bridge/jetstream/publish"
 )
 
@@ -16,8 +16,8 @@ import (
 type sabotage struct {
 	publisher func(*process, bridge.Publisher) bridge.Publisher
 	settler   func(*process, bridge.Settler) bridge.Settler
-	link      func(*streams.Link) natspublish.Link
-	answer    func(*streams.Link, *nats.Msg) (taken bool)
+	link      func(*jetstream.Link) natspublish.Link
+	answer    func(*jetstream.Link, *nats.Msg) (taken bool)
 	// deliver is called before a delivery. The function that it returns is called after the
 	// delivery.
 	deliver            func(*process, packet) (after func())
@@ -75,17 +75,17 @@ func (h hasty) Publish(m *bridge.Message) {
 // resendSingly breaks the publisher: it resends a refused message on its own, while later messages
 // continue.
 func resendSingly() sabotage {
-	return sabotage{answer: func(l *streams.Link, m *nats.Msg) bool {
+	return sabotage{answer: func(l *jetstream.Link, m *nats.Msg) bool {
 		return len(m.Data) == 0 && l.Resend(m.Subject, 50*time.Millisecond)
 	}}
 }
 
 // fenceOnReconnect breaks the publisher: it detects a new connection only by the client's handler.
 func fenceOnReconnect() sabotage {
-	return sabotage{link: func(l *streams.Link) natspublish.Link { return unnumbered{l} }}
+	return sabotage{link: func(l *jetstream.Link) natspublish.Link { return unnumbered{l} }}
 }
 
-type unnumbered struct{ *streams.Link }
+type unnumbered struct{ *jetstream.Link }
 
 func (u unnumbered) Generation() uint64 { return min(u.Link.Generation(), 1) }
 
@@ -129,10 +129,10 @@ func window(length func(*process) time.Duration) sabotage {
 // message.
 func latestAttempt() sabotage {
 	s := window(func(p *process) time.Duration {
-		if p.Link == nil || time.Since(p.Link.Wrote) < streams.DuplicateWindow {
+		if p.Link == nil || time.Since(p.Link.Wrote) < jetstream.DuplicateWindow {
 			return time.Hour
 		}
-		return streams.DuplicateWindow
+		return jetstream.DuplicateWindow
 	})
 	return s
 }
@@ -159,8 +159,8 @@ func (d dated) Publish(m *bridge.Message) {
 
 // misread changes the answers to look-ups. If change returns "", the answer stays unchanged.
 func misread(change func(body string) string) sabotage {
-	return sabotage{answer: func(_ *streams.Link, m *nats.Msg) bool {
-		if strings.HasPrefix(m.Subject, streams.Inbox+"-") {
+	return sabotage{answer: func(_ *jetstream.Link, m *nats.Msg) bool {
+		if strings.HasPrefix(m.Subject, jetstream.Inbox+"-") {
 			if body := change(string(m.Data)); body != "" {
 				m.Data, m.Header = []byte(body), nil
 			}
@@ -171,17 +171,17 @@ func misread(change func(body string) string) sabotage {
 
 // fromLater breaks the publisher: its look-ups start later by d.
 func fromLater(d time.Duration) sabotage {
-	return sabotage{link: func(l *streams.Link) natspublish.Link { return late{l, d} }}
+	return sabotage{link: func(l *jetstream.Link) natspublish.Link { return late{l, d} }}
 }
 
 type late struct {
-	*streams.Link
+	*jetstream.Link
 	by time.Duration
 }
 
 func (l late) PublishMsg(m *nats.Msg) error {
 	var q map[string]any
-	if strings.HasPrefix(m.Subject, streams.API) && json.Unmarshal(m.Data, &q) == nil && q["start_time"] != nil {
+	if strings.HasPrefix(m.Subject, jetstream.API) && json.Unmarshal(m.Data, &q) == nil && q["start_time"] != nil {
 		from, err := time.Parse(time.RFC3339Nano, q["start_time"].(string))
 		if err != nil {
 			panic(err)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"mqtt-nats-bridge/internal/simulate/streams"
+	"mqtt-nats-bridge/internal/simulate/jetstream"
 )
 
 // losses are what comes of a new message that is taken for an earlier one.
@@ -39,13 +39,13 @@ func TestSabotage(t *testing.T) {
 		"a hash of the content for the message id": {contentAsID(), []promise{falseDuplicate}, 1},
 		// Look-ups.
 		"streams never asked":                            {neverAsks(), []promise{storedTwice}, 14},
-		"an answer ignored":                              {misread(func(body string) string { return forMessage(body, streams.NoMessage) }), []promise{storedTwice}, 14},
-		"an error taken for not stored":                  {misread(func(body string) string { return forError(body, streams.NoMessage) }), []promise{storedTwice}, 540},
+		"an answer ignored":                              {misread(func(body string) string { return forMessage(body, jetstream.NoMessage) }), []promise{storedTwice}, 14},
+		"an error taken for not stored":                  {misread(func(body string) string { return forError(body, jetstream.NoMessage) }), []promise{storedTwice}, 540},
 		"a replica that lags asked":                      {sabotage{follower: true}, []promise{storedTwice}, 14},
 		"the bridge's clock for the server's":            {misread(func(body string) string { return forTime(body, `{"created":"2026-01-01T00:00:00Z"}`) }), []promise{storedTwice}, 94},
 		"no margin for the clocks of servers":            {fromLater(10 * time.Second), []promise{storedTwice}, 811},
 		"no margin for the broker's clock":               {attempted(func(ns int64) int64 { return ns + int64(time.Minute) }), []promise{storedTwice}, 33},
-		"no margin before the window's end":              {window(func(*process) time.Duration { return streams.DuplicateWindow + 25*time.Second }), []promise{storedTwice}, 14},
+		"no margin before the window's end":              {window(func(*process) time.Duration { return jetstream.DuplicateWindow + 25*time.Second }), []promise{storedTwice}, 14},
 		"the latest attempt for the first":               {latestAttempt(), []promise{storedTwice}, 14},
 		"the time of the delivery for the first attempt": {attempted(func(int64) int64 { return time.Now().UnixNano() }), []promise{storedTwice}, 14},
 	} {

@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"mqtt-nats-bridge/internal/simulate/streams"
+	"mqtt-nats-bridge/internal/simulate/jetstream"
 )
 
 // world is one run: the bridge, its peers and the observed state.
@@ -35,8 +35,8 @@ type world struct {
 	still          bool   // the process is suspended
 	pauses         int    // delays of the publisher so far
 
-	others streams.Gate
-	server *streams.Server
+	others jetstream.Gate
+	server *jetstream.Server
 	newest map[int]*letter // by device, in the main stream
 
 	pending    *event    // happens inside the next event
@@ -65,7 +65,7 @@ func run(t *testing.T, s schedule, broken sabotage, home string, trace func(stri
 			setup: s.setup, sabotage: broken, home: home, dir: filepath.Join(home, "0"), trace: trace,
 			newest: map[int]*letter{},
 		}
-		w.server = streams.New(streams.Options{
+		w.server = jetstream.New(jetstream.Options{
 			Replicated: s.setup.Replicated, Ragged: s.setup.Ragged, Skew: time.Duration(s.setup.ServerSkew) * time.Second,
 			Follower: broken.follower, Others: &w.others, Logf: w.logf, Storing: w.judgeStored, Dropping: w.judgeDuplicate,
 		})

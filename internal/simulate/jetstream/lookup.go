@@ -1,4 +1,4 @@
-package streams
+package jetstream
 
 import (
 	"encoding/base64"
@@ -14,8 +14,8 @@ const API = "$JS.API"
 // NoMessage is the answer to a look-up of a message that is not stored.
 const NoMessage = `{"error":{"code":404,"err_code":10037,"description":"no message found"}}`
 
-// Of returns the stream that stores a subject.
-func Of(subject string) string {
+// StreamOf returns the stream that stores a subject.
+func StreamOf(subject string) string {
 	if strings.HasPrefix(subject, "quarantine.") {
 		return quarantine
 	}

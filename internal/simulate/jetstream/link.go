@@ -1,4 +1,4 @@
-package streams
+package jetstream
 
 import (
 	"errors"
@@ -157,7 +157,7 @@ func (l *Link) message(m *nats.Msg) Message {
 	if s.Number, err = strconv.Atoi(m.Header.Get(Number)); err != nil {
 		panic(err)
 	}
-	s.Stream, s.ID = Of(s.Subject), strings.Clone(m.Header.Get(nats.MsgIdHdr))
+	s.Stream, s.ID = StreamOf(s.Subject), strings.Clone(m.Header.Get(nats.MsgIdHdr))
 	l.Wrote = s.At
 	if l.kept != nil {
 		l.kept[s.reply] = s

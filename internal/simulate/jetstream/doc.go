@@ -1,4 +1,4 @@
-// Package streams simulates JetStream and the connections to it, for package simulate. It has two
+// Package jetstream simulates JetStream and the connections to it, for package simulate. It has two
 // streams that start and stop accepting messages together. Each bridge has a [Client], whose [Link]
 // replaces nats.go.
 //
@@ -8,4 +8,4 @@
 //   - lookup.go: what the streams answer when they are asked
 //
 // Every step is a call of the simulation; nothing happens on its own.
-package streams
+package jetstream
