@@ -86,7 +86,7 @@ func laneMetrics() *metrics.List[laneReading] {
 		func(r *laneReading) uint64 { return r.counts.RetainedSkipped })
 	l.Counter("qos0_dropped_total", "QoS 0 messages dropped over lane.qos0_pending.",
 		func(r *laneReading) uint64 { return r.counts.QoS0Dropped })
-	l.Counter("session_lost_total", "Reconnects after which the broker had lost the session and its queued messages.",
+	l.Counter("session_lost_total", "Reconnects to a broker that had lost the session and its queue.",
 		func(r *laneReading) uint64 { return r.session.SessionsLost })
 	l.Counter("mqtt_reconnects_total", "MQTT reconnects, not counting the first connection after the lane was opened.",
 		func(r *laneReading) uint64 { return r.session.Connects - r.firstMQTT })
@@ -121,7 +121,7 @@ func (b *Bridge) wholeMetrics() []prometheus.Collector {
 	return []prometheus.Collector{
 		gauge("limit_overrides", "Limits of single tenants and devices in force, from the bucket limits.bucket.",
 			func() float64 { return float64(b.dynamic.overrides.Status().Overrides) }),
-		gauge("limit_overrides_refused", "Invalid keys in the bucket limits.bucket; their last valid values are kept.",
+		gauge("limit_overrides_refused", "Invalid keys in the bucket limits.bucket; their previous values apply.",
 			func() float64 { return float64(b.dynamic.overrides.Status().Refused) }),
 		gauge("limit_overrides_stale", "1 while the bucket limits.bucket exists and is not followed.",
 			func() float64 {
@@ -130,7 +130,7 @@ func (b *Bridge) wholeMetrics() []prometheus.Collector {
 			}),
 		gauge("registry_entries", "Certificates in the registry.",
 			func() float64 { return float64(b.dynamic.registryState().Entries) }),
-		gauge("registry_refused", "Invalid entries of the registry; their last valid values are kept.",
+		gauge("registry_refused", "Invalid entries of the registry; their previous values apply.",
 			func() float64 { return float64(b.dynamic.registryState().Refused) }),
 		gauge("registry_stale", "1 while the certificate registry is not followed and its last known state is used.",
 			func() float64 { return metrics.Bool(b.dynamic.registryState().Stale()) }),

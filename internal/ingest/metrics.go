@@ -43,7 +43,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 func tableMetrics() *metrics.List[TableStatus] {
 	l := metrics.NewList[TableStatus](metricPrefix, "table")
 	l.Counter("rows_total", "Rows added or replaced by a newer one.", func(s *TableStatus) uint64 { return s.Rows })
-	l.Counter("duplicates_total", "Messages that changed nothing: stored before, or older than the stored row.",
+	l.Counter("duplicates_total", "Messages that changed nothing: already stored, or older than the stored row.",
 		func(s *TableStatus) uint64 { return s.Duplicates })
 	l.Counter("clock_ignored_total", "Messages with an implausible ts; the time of receipt was used.",
 		func(s *TableStatus) uint64 { return s.ClockIgnored })
@@ -53,11 +53,11 @@ func tableMetrics() *metrics.List[TableStatus] {
 		func(s *TableStatus) uint64 { return s.Redelivered })
 	l.Counter("acknowledged_total", "Messages stored and acknowledged.",
 		func(s *TableStatus) uint64 { return s.Acknowledged })
-	l.Counter("retried_total", "Messages nak'ed for redelivery.", func(s *TableStatus) uint64 { return s.Retried })
+	l.Counter("retried_total", "Messages returned with a nak for redelivery.", func(s *TableStatus) uint64 { return s.Retried })
 	l.Counter("poison_total", "Messages put into quarantine.", func(s *TableStatus) uint64 { return s.Quarantined })
 	l.Counter("exchanges_total", "Transactions tried.", func(s *TableStatus) uint64 { return s.Exchanges })
 	l.Counter("exchange_failures_total", "Transactions that failed.", func(s *TableStatus) uint64 { return s.Failures })
-	l.Gauge("in_hand", "Messages currently being stored.", func(s *TableStatus) float64 { return float64(s.InHand) })
+	l.Gauge("in_hand", "Messages in progress.", func(s *TableStatus) float64 { return float64(s.InHand) })
 	l.Gauge("lag", "Messages in the stream that no process has acknowledged, up to about two seconds old.",
 		func(s *TableStatus) float64 { return float64(s.Lag) })
 	l.Gauge("oldest_unacknowledged_seconds", "Time since the stream stored the oldest message in progress.",

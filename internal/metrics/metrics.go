@@ -33,7 +33,7 @@ type Program struct {
 // Collectors returns the metrics of the program.
 func (p Program) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: p.Prefix + "ready", Help: "1 while the program is ready (/readyz)."},
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: p.Prefix + "ready", Help: "1 while ready, as /readyz."},
 			func() float64 { return Bool(p.Ready()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: p.Prefix + "build_info", Help: "Always 1; the labels are the version of " + p.Name + " and of Go.",

@@ -18,7 +18,7 @@ func newMetrics() *metrics {
 		bytes:       describe("stream_bytes", "Bytes in the stream.", "stream"),
 		limit:       describe("stream_limit_bytes", "Size limit of the stream (max_bytes); 0: no limit.", "stream"),
 		fill:        describe("stream_fill_ratio", "Used share of the stream's max_bytes or max_msgs, whichever is larger; absent without a limit.", "stream"),
-		discardsNew: describe("stream_discards_new", "1 if the full stream refuses messages, 0 if it drops its oldest ones.", "stream"),
+		discardsNew: describe("stream_discards_new", "1 if the full stream refuses messages, 0 if it drops its oldest.", "stream"),
 		lag:         describe("consumer_lag", "Messages that the declared consumer has not acknowledged, delivered or not.", "stream", "consumer"),
 		ackPending:  describe("consumer_ack_pending", "Messages delivered to the declared consumer and not acknowledged yet.", "stream", "consumer"),
 	}
