@@ -92,7 +92,7 @@ func TestBrokerMatrix(t *testing.T) {
 								o.Devices, o.Identical = 1, true
 							}
 							v, ended := matrixRow(t, f, o, away, drain)
-							proof.Report(name+": "+fault, payload+", away for "+away.String(), v)
+							proof.Report(name+": "+fault, payload+", outage of "+away.String(), v)
 							b.check(t, v, ended)
 						})
 					}

@@ -137,7 +137,7 @@ func TestDeletedStream(t *testing.T) {
 	v := l.Reconcile(all)
 	require.Equal(t, confirmed, v.Lost, "what the deleted stream held")
 	v.Lost = 0
-	proof.Report("stream deleted and made anew", fmt.Sprintf("10,000 per second, %d went with it", confirmed), v)
+	proof.Report("stream deleted and recreated", fmt.Sprintf("10,000 per second, %d deleted with it", confirmed), v)
 	proof.AwaitReady(t, bridge)
 	require.Zero(t, b.Dropped())
 }

@@ -44,18 +44,18 @@ func TestMalformedPackets(t *testing.T) {
 	errCut := errors.New("cut in the middle of a packet")
 	publish := wire.AppendPublish(nil, wire.QoS1, "tenant/t0/device/d00000/telemetry", 65000, make([]byte, 64))
 	for name, bytes := range map[string][]byte{
-		"oversize, not a PUBLISH":        {0x90, 0xff, 0xff, 0xff, 0x7f},
-		"length of five bytes":           {0x30, 0x80, 0x80, 0x80, 0x80, 0x01},
-		"truncated":                      publish[:len(publish)/2],
-		"truncated in its length":        {0x32, 0x80},
-		"topic longer than the packet":   {0x32, 4, 0xff, 0xff, 'a', 'b'},
-		"no room for a packet id":        {0x32, 3, 0, 1, 'a'},
-		"packet id 0":                    {0x32, 5, 0, 1, 'a', 0, 0},
-		"QoS 3":                          {0x36, 5, 0, 1, 'a', 0, 1},
-		"reserved packet type":           {0xf0, 0},
-		"a second CONNACK":               {0x20, 2, 0, 0},
-		"SUBACK for no SUBSCRIBE":        {0x90, 6, 0, 9, 1, 1, 1, 1},
-		"a packet that only we may send": {0x82, 6, 0, 1, 0, 1, 'a', 1},
+		"oversize, not a PUBLISH":         {0x90, 0xff, 0xff, 0xff, 0x7f},
+		"length of five bytes":            {0x30, 0x80, 0x80, 0x80, 0x80, 0x01},
+		"truncated":                       publish[:len(publish)/2],
+		"truncated in its length":         {0x32, 0x80},
+		"topic longer than the packet":    {0x32, 4, 0xff, 0xff, 'a', 'b'},
+		"too short for a packet id":       {0x32, 3, 0, 1, 'a'},
+		"packet id 0":                     {0x32, 5, 0, 1, 'a', 0, 0},
+		"QoS 3":                           {0x36, 5, 0, 1, 'a', 0, 1},
+		"reserved packet type":            {0xf0, 0},
+		"a second CONNACK":                {0x20, 2, 0, 0},
+		"SUBACK without SUBSCRIBE":        {0x90, 6, 0, 9, 1, 1, 1, 1},
+		"a packet that only clients send": {0x82, 6, 0, 1, 0, 1, 'a', 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -141,7 +141,7 @@ func replicaImpairments(p *replica) []impairment {
 			return func() { p.nats.each((*peers.TCPProxy).Up) }
 		}},
 	}
-	list = append(list, impaired("half-open there", peers.Impairment{Vanish: true}, peers.Impairment{})...)
-	list = append(list, impaired("half-open back", peers.Impairment{}, peers.Impairment{Vanish: true})...)
-	return append(list, impaired("held up", peers.Impairment{Hold: true}, peers.Impairment{Hold: true})...)
+	list = append(list, impaired("half-open outbound", peers.Impairment{Vanish: true}, peers.Impairment{})...)
+	list = append(list, impaired("half-open inbound", peers.Impairment{}, peers.Impairment{Vanish: true})...)
+	return append(list, impaired("stalled", peers.Impairment{Hold: true}, peers.Impairment{Hold: true})...)
 }

@@ -86,11 +86,11 @@ func mqttImpairments(r *proof.Rig) []impairment {
 			r.Proxy.Down()
 			return r.Proxy.Up
 		}},
-		impaired("half-open there", peers.Impairment{Vanish: true}, peers.Impairment{}),
-		impaired("half-open back", peers.Impairment{}, peers.Impairment{Vanish: true}),
-		impaired("held up", peers.Impairment{Hold: true}, peers.Impairment{Hold: true}),
-		impaired("late", peers.Impairment{Latency: 20 * time.Millisecond}, peers.Impairment{Latency: 20 * time.Millisecond}),
-		impaired("slow back", peers.Impairment{}, peers.Impairment{Rate: 100 << 10}),
+		impaired("half-open outbound", peers.Impairment{Vanish: true}, peers.Impairment{}),
+		impaired("half-open inbound", peers.Impairment{}, peers.Impairment{Vanish: true}),
+		impaired("stalled", peers.Impairment{Hold: true}, peers.Impairment{Hold: true}),
+		impaired("latency", peers.Impairment{Latency: 20 * time.Millisecond}, peers.Impairment{Latency: 20 * time.Millisecond}),
+		impaired("slow inbound", peers.Impairment{}, peers.Impairment{Rate: 100 << 10}),
 	}
 }
 
@@ -117,11 +117,11 @@ func natsImpairments(r *proof.Rig) []impairment {
 			all(func(p *peers.TCPProxy) { p.Down() })
 			return func() { all((*peers.TCPProxy).Up) }
 		}},
-		impaired("half-open there", peers.Impairment{Vanish: true}, peers.Impairment{}),
-		impaired("half-open back", peers.Impairment{}, peers.Impairment{Vanish: true}),
-		impaired("held up", peers.Impairment{Hold: true}, peers.Impairment{Hold: true}),
-		impaired("late", peers.Impairment{Latency: 20 * time.Millisecond}, peers.Impairment{Latency: 20 * time.Millisecond}),
-		impaired("slow there", peers.Impairment{Rate: 100 << 10}, peers.Impairment{}),
+		impaired("half-open outbound", peers.Impairment{Vanish: true}, peers.Impairment{}),
+		impaired("half-open inbound", peers.Impairment{}, peers.Impairment{Vanish: true}),
+		impaired("stalled", peers.Impairment{Hold: true}, peers.Impairment{Hold: true}),
+		impaired("latency", peers.Impairment{Latency: 20 * time.Millisecond}, peers.Impairment{Latency: 20 * time.Millisecond}),
+		impaired("slow outbound", peers.Impairment{Rate: 100 << 10}, peers.Impairment{}),
 		{"stream full", 6 * time.Second, func() func() {
 			r.LimitStream(500)
 			return func() { r.LimitStream(-1) }

@@ -20,7 +20,7 @@ func testOutageOfAMinuteCostsNothing(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the link tests have shorter outages")
 	const away = time.Minute
-	proof.Survive(t, proof.Fault{Name: "NATS away for " + away.String(), Rig: proof.RigOptions{NATSProxy: true}, Inject: func(r *proof.Rig) {
+	proof.Survive(t, proof.Fault{Name: "NATS unreachable for " + away.String(), Rig: proof.RigOptions{NATSProxy: true}, Inject: func(r *proof.Rig) {
 		require.Positive(t, r.NATSProxies[0].Down())
 		time.Sleep(away) // the fault itself
 		r.NATSProxies[0].Up()

@@ -17,15 +17,15 @@ func TestCrashWithoutJournal(t *testing.T) {
 	t.Parallel()
 	const times = 3
 	for name, damage := range map[string]func(path string) error{
-		"gone":      os.Remove,
+		"deleted":   os.Remove,
 		"truncated": func(path string) error { return os.Truncate(path, 100_000) },
-		"cut to 0":  func(path string) error { return os.Truncate(path, 0) },
-		"garbage": func(path string) error {
+		"empty":     func(path string) error { return os.Truncate(path, 0) },
+		"corrupt": func(path string) error {
 			noise := make([]byte, 1<<20)
 			_, _ = rand.Read(noise) // never fails since Go 1.24
 			return os.WriteFile(path, noise, 0o600)
 		},
-		"garbage in the middle": func(path string) error {
+		"corrupt in the middle": func(path string) error {
 			f, err := os.OpenFile(path, os.O_WRONLY, 0)
 			if err != nil {
 				return err
@@ -40,7 +40,7 @@ func TestCrashWithoutJournal(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			redelivered := 0
-			v := proof.Run(t, proof.Fault{Name: "bridge killed, its journal " + name, Times: times,
+			v := proof.Run(t, proof.Fault{Name: "bridge killed, journal " + name, Times: times,
 				Rig: proof.RigOptions{Env: []string{"BRIDGE_ADMIN_LISTEN=127.0.0.1:0"}},
 				Inject: func(r *proof.Rig) {
 					count := func() { redelivered += r.Redelivered() } // all that came since the last fault

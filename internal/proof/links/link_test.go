@@ -19,13 +19,13 @@ func impairments() map[string][2]peers.Impairment {
 	vanish, hold := peers.Impairment{Vanish: true}, peers.Impairment{Hold: true}
 	late, rate := peers.Impairment{Latency: delay}, peers.Impairment{Rate: slow}
 	return map[string][2]peers.Impairment{
-		"half-open, nothing gets there": w(vanish, peers.Impairment{}),
-		"half-open, nothing comes back": w(peers.Impairment{}, vanish),
-		"silent both ways":              w(vanish, vanish),
-		"held up":                       w(hold, hold),
-		"latency":                       w(late, late),
-		"slow there":                    w(rate, peers.Impairment{}),
-		"slow back":                     w(peers.Impairment{}, rate),
+		"half-open, outbound lost":  w(vanish, peers.Impairment{}),
+		"half-open, inbound lost":   w(peers.Impairment{}, vanish),
+		"silent in both directions": w(vanish, vanish),
+		"stalled":                   w(hold, hold),
+		"latency":                   w(late, late),
+		"slow outbound":             w(rate, peers.Impairment{}),
+		"slow inbound":              w(peers.Impairment{}, rate),
 	}
 }
 
@@ -40,7 +40,7 @@ func TestPoorLink(t *testing.T) {
 			"MQTT link": func(r *proof.Rig) *peers.TCPProxy { return r.Proxy },
 			"NATS link": func(r *proof.Rig) *peers.TCPProxy { return r.NATSProxies[0] },
 		} {
-			if testrun.Quick() && name != "slow back" {
+			if testrun.Quick() && name != "slow inbound" {
 				continue
 			}
 			t.Run(side+"/"+name, func(t *testing.T) {
