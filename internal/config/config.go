@@ -24,7 +24,7 @@ type Config struct {
 	Retained    Retained      `yaml:"retained" default:"skip" enum:"skip|forward" doc:"Retained messages sent on subscribe: skip and count them, or forward them with the header Mqtt-Retained."`
 	NATS        NATS          `yaml:"nats" doc:"The NATS servers and the credentials: at most one of creds, user, token, nkey, context or credentials in the URL."`
 	Streams     Streams       `yaml:"streams" doc:"The JetStream streams that the bridge writes to."`
-	Quarantine  Quarantine    `yaml:"quarantine" doc:"The quarantine of refused messages (dead-letter stream)."`
+	Quarantine  Quarantine    `yaml:"quarantine" doc:"The quarantine of rejected messages (dead-letter stream)."`
 	StateDir    string        `yaml:"state_dir" doc:"Directory of the delivery journals, used only with plain topics. Empty: journals are kept in memory, and a crash may duplicate messages in flight."`
 	StopTimeout time.Duration `yaml:"stop_timeout" default:"10s" min:"100ms" max:"10m" doc:"Timeout for storing messages in flight on SIGTERM. The broker keeps the remaining messages."`
 	Admin       Admin         `yaml:"admin" doc:"The HTTP endpoint for operators."`
@@ -173,7 +173,7 @@ const RetainedForward Retained = "forward"
 // NATS configures the connection to JetStream.
 type NATS struct {
 	Account     `yaml:",inline"`
-	AckTimeout  time.Duration `yaml:"ack_timeout" default:"3s" min:"100ms" max:"1m" doc:"Timeout for the PubAck of the oldest message in flight. After it, the message is sent again. Above 3s the order is at risk on replicated streams."`
+	AckTimeout  time.Duration `yaml:"ack_timeout" default:"3s" min:"100ms" max:"1m" doc:"Timeout for the PubAck of the oldest message in flight. After it, the message is sent again. With nats.strict_order off, above 3s the order is at risk on replicated streams."`
 	StrictOrder StrictOrder   `yaml:"strict_order" default:"auto" enum:"auto|on|off" doc:"on: a device's next message is sent only after the previous one is stored, so each device gets one message per round trip. auto: on if streams.replicas is more than 1 or nats.mode is leaf."`
 	Mode        NATSMode      `yaml:"mode" default:"client" enum:"client|leaf" doc:"client: store messages on the NATS servers; leaf: store them in an embedded nats-server, from which the hub's streams source. See docs/leaf.md."`
 	Leaf        Leaf          `yaml:"leaf" doc:"The embedded nats-server of nats.mode leaf and its link to the hub. The link uses the credentials and certificates of nats."`
@@ -266,7 +266,7 @@ type Streams struct {
 	Telemetry       Stream        `yaml:"telemetry" defaults:"name=TELEMETRY,max_age=24h,max_bytes=10GiB" doc:"The stream of telemetry, one message type per subject."`
 	Shadow          Stream        `yaml:"shadow" defaults:"name=SHADOW,max_age=24h,max_bytes=1GiB" doc:"The stream of reported shadows."`
 	Commands        Stream        `yaml:"commands" defaults:"name=COMMANDS,max_age=24h,max_bytes=1GiB" doc:"The stream of acknowledged commands."`
-	Quarantine      Stream        `yaml:"quarantine" defaults:"name=QUARANTINE,max_age=7d,max_bytes=1GiB,max_per_subject=1000" doc:"The stream of refused messages, with subjects under quarantine.<reason>."`
+	Quarantine      Stream        `yaml:"quarantine" defaults:"name=QUARANTINE,max_age=7d,max_bytes=1GiB,max_per_subject=1000" doc:"The stream of rejected messages, with subjects under quarantine.<reason>."`
 }
 
 // Manage selects what the bridge may change about streams at start.
@@ -283,13 +283,13 @@ const (
 type Stream struct {
 	Name          string        `yaml:"name" doc:"The stream's name."`
 	MaxAge        time.Duration `yaml:"max_age" default:"0s" min:"0s" doc:"How long messages are kept; 0s: indefinitely."`
-	MaxBytes      Bytes         `yaml:"max_bytes" default:"0" doc:"The size at which the oldest messages are discarded; 0: none."`
+	MaxBytes      Bytes         `yaml:"max_bytes" default:"0" doc:"The size at which the oldest messages are discarded; 0: no limit."`
 	MaxPerSubject int           `yaml:"max_per_subject" default:"0" min:"0" max:"1000000000" doc:"The number of messages kept per subject; 0: all."`
 }
 
-// Quarantine configures how refused messages are handled.
+// Quarantine configures how rejected messages are handled.
 type Quarantine struct {
-	Store     bool      `yaml:"store" default:"true" doc:"Store refused messages under quarantine.>; false: count and log only."`
+	Store     bool      `yaml:"store" default:"true" doc:"Store rejected messages under quarantine.>; false: count and log only."`
 	PerDevice RateLimit `yaml:"per_device" defaults:"rate=1,burst=10" doc:"The rate limit of stored messages per device; messages above it are only counted. A message of 2 KiB or more counts once per KiB."`
 }
 
