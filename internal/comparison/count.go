@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/nats-io/nats.go/jetstream"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
 // counts describes the contents of a stream.
@@ -23,7 +23,7 @@ func (r *run) count() (counts, error) {
 	if err != nil || info.State.Msgs == 0 {
 		return c, err
 	}
-	consumer, err := r.stream.OrderedConsumer(context.Background(), jetstream.OrderedConsumerConfig{})
+	consumer, err := r.stream.OrderedConsumer(context.Background(), natsjs.OrderedConsumerConfig{})
 	if err != nil {
 		return c, err
 	}

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/internal/measure"
 )
@@ -40,7 +40,7 @@ type run struct {
 
 	port                   string   // the load publishes to it
 	broker, server, bridge *process // bridge is nil for the nats-server's own MQTT
-	stream                 jetstream.Stream
+	stream                 natsjs.Stream
 	restarted              bool // the tool stopped delivering and was restarted
 }
 
@@ -108,11 +108,11 @@ func (r *run) measure(dir, natsServer, command string) (err error) {
 }
 
 func (r *run) createStream(nc *nats.Conn) error {
-	js, err := jetstream.New(nc)
+	js, err := natsjs.New(nc)
 	if err != nil {
 		return err
 	}
-	config := jetstream.StreamConfig{Name: "TELEMETRY", Subjects: []string{"tenant.>"}, Duplicates: 2 * time.Minute}
+	config := natsjs.StreamConfig{Name: "TELEMETRY", Subjects: []string{"tenant.>"}, Duplicates: 2 * time.Minute}
 	for range 100 {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		r.stream, err = js.CreateOrUpdateStream(ctx, config)
