@@ -5,34 +5,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/conn"
-	"mqtt-nats-bridge/jetstream/embedded"
 )
-
-func connect(t *testing.T) (*nats.Conn, natsjs.JetStream) {
-	t.Helper()
-	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir()})
-	require.NoError(t, err)
-	t.Cleanup(s.Close)
-	nc, err := nats.Connect(s.URL(), nats.ReconnectBufSize(-1))
-	require.NoError(t, err)
-	t.Cleanup(nc.Close)
-	js, err := natsjs.New(nc)
-	require.NoError(t, err)
-	return nc, js
-}
-
-func within(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), testrun.Timeout)
-	t.Cleanup(cancel)
-	return ctx
-}
 
 func follow(t *testing.T, b *Bucket) <-chan Entry {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -68,43 +48,44 @@ func TestBucket(t *testing.T) {
 
 func testKeysBehaveAsAStoreRequires(t *testing.T) {
 	t.Parallel()
-	nc, js := connect(t)
+	js := natstest.JetStream(t, natstest.StartServer(t, nil))
+	nc := js.Conn()
 	const ttl = time.Minute
 	o := BucketOptions{NATS: nc, JS: js, Name: "LANES", Stem: "bridge", TTL: ttl, Replicas: 1}
-	_, err := NewBucket(o).Open(within(t))
+	_, err := NewBucket(o).Open(natstest.Context(t))
 	var missing *MissingError
 	require.ErrorAs(t, err, &missing)
 	require.Equal(t, MissingError{"LANES", ttl, 1}, *missing)
 	o.Create = true
 	a := NewBucket(o)
-	lifetime, err := a.Open(within(t))
+	lifetime, err := a.Open(natstest.Context(t))
 	require.NoError(t, err)
 	require.Equal(t, ttl, lifetime)
 	entries := follow(t, a)
 	require.True(t, next(t, entries).Listed, "nothing was there")
 
-	_, err = a.Read(within(t), "p3")
+	_, err = a.Read(natstest.Context(t), "p3")
 	require.ErrorIs(t, err, ErrAbsent)
-	first, err := a.Write(within(t), "p3", []byte("one"), 0)
+	first, err := a.Write(natstest.Context(t), "p3", []byte("one"), 0)
 	require.NoError(t, err)
 	require.Equal(t, Entry{Key: "p3", Value: []byte("one"), Revision: first}, next(t, entries))
-	_, err = a.Write(within(t), "p3", []byte("two"), 0)
+	_, err = a.Write(natstest.Context(t), "p3", []byte("two"), 0)
 	require.ErrorIs(t, err, ErrChanged, "it is there already")
-	second, err := a.Write(within(t), "p3", []byte("two"), first)
+	second, err := a.Write(natstest.Context(t), "p3", []byte("two"), first)
 	require.NoError(t, err)
-	_, err = a.Write(within(t), "p3", []byte("three"), first)
+	_, err = a.Write(natstest.Context(t), "p3", []byte("three"), first)
 	require.ErrorIs(t, err, ErrChanged)
 	next(t, entries)
 
 	// Another fleet in the same bucket, with a TTL of its own mind.
 	o.Stem, o.TTL = "other", time.Hour
 	b := NewBucket(o)
-	lifetime, err = b.Open(within(t))
+	lifetime, err = b.Open(natstest.Context(t))
 	require.NoError(t, err)
 	require.Equal(t, ttl, lifetime, "the bucket's")
 	theirs := follow(t, b)
 	require.True(t, next(t, theirs).Listed, "nothing of the other fleet")
-	_, err = b.Put(within(t), "replica.x", []byte("{}"))
+	_, err = b.Put(natstest.Context(t), "replica.x", []byte("{}"))
 	require.NoError(t, err)
 	require.Equal(t, "replica.x", next(t, theirs).Key)
 
@@ -116,31 +97,32 @@ func testKeysBehaveAsAStoreRequires(t *testing.T) {
 	const briefTTL = 2 * time.Second
 	o.Name, o.TTL = "BRIEF", briefTTL
 	brief := NewBucket(o)
-	_, err = brief.Open(within(t))
+	_, err = brief.Open(natstest.Context(t))
 	require.NoError(t, err)
 	written := time.Now()
-	_, err = brief.Write(within(t), "p3", []byte("one"), 0)
+	_, err = brief.Write(natstest.Context(t), "p3", []byte("one"), 0)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
-		_, err := brief.Write(within(t), "p3", []byte("another's"), 0)
+		_, err := brief.Write(natstest.Context(t), "p3", []byte("another's"), 0)
 		return err == nil
 	}, testrun.Timeout, 10*time.Millisecond, "it expires")
 	require.GreaterOrEqual(t, time.Since(written), briefTTL, "and not before its time")
 	t.Logf("with a TTL of %v the key could be had after %v", briefTTL, time.Since(written))
 
 	nc.Close()
-	_, err = a.Write(within(t), "p3", nil, 0)
+	_, err = a.Write(natstest.Context(t), "p3", nil, 0)
 	require.ErrorIs(t, err, conn.ErrDisconnected)
-	_, err = a.Open(within(t))
+	_, err = a.Open(natstest.Context(t))
 	require.ErrorIs(t, err, conn.ErrDisconnected)
 }
 
 func testBucketWithoutTTLIsRefused(t *testing.T) {
 	t.Parallel()
-	nc, js := connect(t)
-	_, err := js.CreateKeyValue(within(t), natsjs.KeyValueConfig{Bucket: "LANES"})
+	js := natstest.JetStream(t, natstest.StartServer(t, nil))
+	nc := js.Conn()
+	_, err := js.CreateKeyValue(natstest.Context(t), natsjs.KeyValueConfig{Bucket: "LANES"})
 	require.NoError(t, err)
-	_, err = NewBucket(BucketOptions{NATS: nc, JS: js, Name: "LANES", Stem: "bridge", Create: true, TTL: ttl}).Open(within(t))
+	_, err = NewBucket(BucketOptions{NATS: nc, JS: js, Name: "LANES", Stem: "bridge", Create: true, TTL: ttl}).Open(natstest.Context(t))
 	require.ErrorContains(t, err, "the bucket LANES has a TTL of 0s")
 	require.ErrorAs(t, err, new(*TTLError))
 }
@@ -148,7 +130,8 @@ func testBucketWithoutTTLIsRefused(t *testing.T) {
 // The coordinator over the real thing: the rest of its tests are under virtual time.
 func testCoordinatorsShareABucket(t *testing.T) {
 	t.Parallel()
-	nc, js := connect(t)
+	js := natstest.JetStream(t, natstest.StartServer(t, nil))
+	nc := js.Conn()
 	w := newWorld(t)
 	start := func(name string) *replica {
 		r := &replica{lanes: &lanes{name: name, broker: w.broker, open: map[string]*Lease{}, sessions: map[string]bool{}}}
@@ -181,13 +164,13 @@ func testCoordinatorsShareABucket(t *testing.T) {
 	b, c := start("b"), start("c")
 	held(map[string]int{"a": 6, "b": 5, "c": 5})
 	// The bucket goes, and with it all leases: they are written again.
-	require.NoError(t, js.DeleteKeyValue(within(t), "LANES"))
+	require.NoError(t, js.DeleteKeyValue(natstest.Context(t), "LANES"))
 	require.Eventually(t, func() bool {
-		kv, err := js.KeyValue(within(t), "LANES")
+		kv, err := js.KeyValue(natstest.Context(t), "LANES")
 		if err != nil {
 			return false
 		}
-		keys, err := kv.Keys(within(t))
+		keys, err := kv.Keys(natstest.Context(t))
 		return err == nil && len(keys) == 16+3
 	}, testrun.Timeout, 50*time.Millisecond)
 	held(map[string]int{"a": 6, "b": 5, "c": 5})
