@@ -134,6 +134,7 @@ func TestRedeliveryEqualMessages(t *testing.T) {
 				defer close(published)
 				publishEqual(t, r.Addr, n*3/4, false)
 			}()
+			// When the fault comes, not a wait: any number of the messages may be in flight.
 			time.Sleep(500 * time.Millisecond)
 			r.Bridge.Kill9()
 			r.NATS.Start()

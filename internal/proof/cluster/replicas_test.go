@@ -271,14 +271,14 @@ func TestPartitionMoves(t *testing.T) {
 		{name: "cut off from NATS, as long", inject: func() {
 			c.nats.each(func(p *peers.TCPProxy) { p.Down() })
 			r.awaitShares(a, b)
-			time.Sleep(more)
+			time.Sleep(more) // the fault itself
 			c.nats.each((*peers.TCPProxy).Up)
 			r.awaitShares(a, b, c)
 		}},
 		{name: "nats-server killed, back after 12 s", inject: func() {
-			// Longer than a lease lives: all expire, and nobody takes another's.
 			before := r.holders(a, b, c)
 			r.nats.Kill9()
+			// The fault itself: longer than a lease lives, so all expire, and no replica takes another's.
 			time.Sleep(12 * time.Second)
 			// The server has the leases of before until it has looked at their age.
 			restarted := time.Now()

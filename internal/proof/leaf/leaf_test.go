@@ -128,8 +128,8 @@ func TestHubRollback(t *testing.T) {
 	r.hub.Kill9()
 	require.NoError(t, os.RemoveAll(r.hub.StoreDir))
 	require.NoError(t, os.CopyFS(r.hub.StoreDir, os.DirFS(old)))
-	// The power stays away for longer than what the hub has is kept, and than it takes
-	// until that is removed.
+	// The outage itself: longer than the bridge keeps what the hub has (15 s) and than it then takes to
+	// remove it.
 	time.Sleep(35 * time.Second)
 	r.hub.Start()
 	s, err := r.js.Stream(t.Context(), "TELEMETRY")

@@ -33,7 +33,7 @@ func TestOutageLongerThanTheDuplicateWindow(t *testing.T) {
 			for _, p := range r.NATSProxies {
 				p.Down()
 			}
-			time.Sleep(away)
+			time.Sleep(away) // the outage itself
 			for _, p := range r.NATSProxies {
 				p.Mend()
 				p.Up()
@@ -41,7 +41,7 @@ func TestOutageLongerThanTheDuplicateWindow(t *testing.T) {
 		},
 		"bridge frozen": func(r *proof.Rig) {
 			r.Bridge.Freeze()
-			time.Sleep(away)
+			time.Sleep(away) // the outage itself
 			r.Bridge.Thaw()
 		},
 		"nats-server killed": func(r *proof.Rig) {
@@ -52,7 +52,7 @@ func TestOutageLongerThanTheDuplicateWindow(t *testing.T) {
 			for _, s := range servers {
 				s.Kill9()
 			}
-			time.Sleep(away)
+			time.Sleep(away) // the outage itself
 			for _, s := range servers {
 				s.Start()
 			}
