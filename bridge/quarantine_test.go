@@ -217,7 +217,7 @@ func TestHostileValues(t *testing.T) {
 	names := map[string]string{
 		"control characters": strings.Repeat("\x01", 17_000), "line ends": strings.Repeat("\r\n", 2500),
 		"bytes": strings.Repeat("\xff", 3000), "wildcards": strings.Repeat("*", 65_000), "dots": strings.Repeat(".", 1000),
-		"levels": strings.Repeat("x/", 5_000), "Unicode": strings.Repeat("\U0010ffff", 800), "blanks": strings.Repeat(" ", 2000),
+		"levels": strings.Repeat("x/", 5_000), "Unicode": strings.Repeat("\U0010ffff", 800), "spaces": strings.Repeat(" ", 2000),
 		"nothing": "", "quotes": strings.Repeat("\"", 3000), "its own": "acme/dev-1",
 	}
 	for cnIs, cn := range names {

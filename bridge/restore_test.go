@@ -88,8 +88,8 @@ func TestRestoredMessage(t *testing.T) {
 		"no payload":            {topic: telemetry},
 		"escapes":               {topic: "tenant/a.b/device/* >%/\x01\xff"},
 		"line ends":             {topic: "tenant/acme/device/x/a\r\nb"},
-		"blanks at the end":     {topic: "tenant/acme/device/x/ "},
-		"percent, not a blank":  {topic: "tenant/acme/device/x/%20"},
+		"spaces at the end":     {topic: "tenant/acme/device/x/ "},
+		"percent, not a space":  {topic: "tenant/acme/device/x/%20"},
 		"another subject":       {topic: telemetry, how: []change{routed(t, telemetryPattern, "telemetry.{tenant}")}},
 		"another, with escapes": {topic: "tenant/a b/device/c.d/e", how: []change{routed(t, telemetryPattern, "t.{device}.{tenant}")}},
 		"envelope":              {topic: telemetry, payload: ` {"v": 1.50} `, how: []change{envelopes}},
@@ -212,7 +212,7 @@ func TestRestore(t *testing.T) {
 	t.Run("topic the header cannot carry is rejected", testTopicTheHeaderCannotCarryIsRejected)
 }
 
-// A header cannot carry a blank at its end, and so neither can the name in it.
+// A header cannot carry a space at its end, and so neither can the name in it.
 func testCNWithOuterWhiteSpaceIsAccepted(t *testing.T) {
 	t.Parallel()
 	for _, cn := range []string{"acme/dev ", " acme/dev", "acme/\tdev\t", "acme/dev\n", "acme/dev\r\n", " / "} {

@@ -112,7 +112,7 @@ func TestIdentityCheck(t *testing.T) {
 		{"levels before", hexOf("x/acme/dev-1"), verdict.CNMismatch},
 		{"a wildcard", hexOf("acme/+"), verdict.CNMismatch},
 		{"all", hexOf("#"), verdict.CNMismatch},
-		{"a blank behind", hexOf("acme/dev-1 "), verdict.CNMismatch},
+		{"trailing space", hexOf("acme/dev-1 "), verdict.CNMismatch},
 		{"a NUL behind", hexOf("acme/dev-1\x00"), verdict.CNMismatch},
 		{"missing", "", verdict.CNMissing},
 		{"undefined", "undefined", verdict.CNMissing},

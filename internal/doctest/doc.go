@@ -8,7 +8,7 @@
 //	$ nats stream get TELEMETRY 1          a command, in bash; variables, the directory
 //	                                       and files last for the whole page
 //	Item: TELEMETRY#1 … on Subject …       what it prints: these lines in this order,
-//	                                       with others between them; blanks count as
+//	                                       with others between them; spaces count as
 //	                                       one, … stands for anything, and a message's
 //	                                       headers may change places
 //	# exit status 2                        where it is not 0

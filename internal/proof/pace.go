@@ -12,11 +12,11 @@ func (l *Load) publish(conn net.Conn, gone func() bool) error {
 	var buf []byte
 	var due pace
 	for next, begun := 0, false; next < l.Total; begun = true {
-		todo, held, err := l.take(next, batch, gone)
+		todo, waited, err := l.take(next, batch, gone)
 		if err != nil {
 			return err
 		}
-		if held || !begun {
+		if waited || !begun {
 			due = pace{l.Rate, todo.first, time.Now()}
 		}
 		buf = buf[:0]
@@ -70,9 +70,9 @@ type outgoing struct {
 	before   uint8 // number of earlier publishes
 }
 
-// take waits until the next message may be sent and puts at most n messages in flight. held reports
+// take waits until the next message may be sent and puts at most n messages in flight. waited reports
 // whether it had to wait for Release.
-func (l *Load) take(next, n int, gone func() bool) (todo sending, held bool, _ error) {
+func (l *Load) take(next, n int, gone func() bool) (todo sending, waited bool, _ error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	each := 1
@@ -87,7 +87,7 @@ func (l *Load) take(next, n int, gone func() bool) (todo sending, held bool, _ e
 		return todo, false, nil
 	}
 	for l.err == nil && !gone() && (next == l.limit || l.unacked+each > Window) {
-		held = held || next == l.limit
+		waited = waited || next == l.limit
 		l.changed.Wait()
 	}
 	if l.err != nil {
@@ -110,5 +110,5 @@ func (l *Load) take(next, n int, gone func() bool) (todo sending, held bool, _ e
 		}
 	}
 	l.sent = max(l.sent, todo.next)
-	return todo, held, nil
+	return todo, waited, nil
 }

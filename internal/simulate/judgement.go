@@ -130,8 +130,8 @@ func (w *world) judgeStored(m jetstream.Message, from *jetstream.Client) {
 // judgeDuplicate checks a message that a stream is about to drop as a duplicate of another one.
 // Equal messages are interchangeable if one of them is stored already.
 func (w *world) judgeDuplicate(m jetstream.Message, of int) {
-	l, held := w.letters[m.Number-1], w.letters[of-1]
-	if held.topic != l.topic || held.payload != l.payload || !held.excused && !w.safe(l) {
+	l, stored := w.letters[m.Number-1], w.letters[of-1]
+	if stored.topic != l.topic || stored.payload != l.payload || !stored.excused && !w.safe(l) {
 		w.fail(falseDuplicate, "message %d is dropped as a duplicate of message %d: %s", l.number, of, m.ID)
 	}
 }

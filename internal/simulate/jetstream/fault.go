@@ -82,7 +82,7 @@ func (s *Server) Leader(kept int, silent bool) bool {
 	gone := s.log[min(s.safe+kept, len(s.log)):]
 	for _, e := range gone {
 		s.Logf("the new leader does not have message %d", e.number)
-		delete(s.held, e.Stream+" "+e.ID)
+		delete(s.byID, e.Stream+" "+e.ID)
 		s.copies[e.number] = slices.DeleteFunc(s.copies[e.number], func(c *Copy) bool { return c == e.Copy })
 	}
 	s.log = s.log[:len(s.log)-len(gone)]

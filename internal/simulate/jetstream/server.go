@@ -51,7 +51,7 @@ type Server struct {
 	answers []answer
 	learned time.Time // when a positive answer last arrived
 
-	held    map[string]entry // by stream and id
+	byID    map[string]entry // by stream and id
 	log     []entry          // in the order of storing; [safe:] can be lost
 	safe    int
 	copies  map[int][]*Copy // by message
@@ -87,7 +87,7 @@ type entry struct {
 
 // New returns a server without messages.
 func New(o Options) *Server {
-	s := &Server{Options: o, held: map[string]entry{}, copies: map[int][]*Copy{}}
+	s := &Server{Options: o, byID: map[string]entry{}, copies: map[int][]*Copy{}}
 	s.skew = s.skewOf(0)
 	return s
 }
@@ -196,11 +196,11 @@ func (s *Server) take(m Message, from *socket) {
 		return
 	}
 	key := m.Stream + " " + m.ID
-	if held, ok := s.held[key]; ok && s.now().Sub(held.stamp) <= DuplicateWindow {
-		if held.number != m.Number {
-			s.Dropping(m, held.number)
+	if first, ok := s.byID[key]; ok && s.now().Sub(first.stamp) <= DuplicateWindow {
+		if first.number != m.Number {
+			s.Dropping(m, first.number)
 		}
-		if held.Safe {
+		if first.Safe {
 			s.Logf("the server has message %d already", m.Number)
 			s.reply(from, m.reply, `{"stream":"TELEMETRY","seq":1,"duplicate": true}`)
 		} else {
@@ -217,7 +217,7 @@ func (s *Server) take(m Message, from *socket) {
 	s.Storing(m, from.link.client)
 	c := &Copy{Stream: m.Stream, Subject: m.Subject, ID: m.ID, At: time.Now(), Life: from.link.client.Life}
 	e := entry{Copy: c, number: m.Number, reply: m.reply, from: from, stamp: s.now()}
-	s.held[key] = e
+	s.byID[key] = e
 	s.log = append(s.log, e)
 	s.copies[m.Number] = append(s.copies[m.Number], c)
 	if !s.Replicated {
