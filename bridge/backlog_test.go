@@ -39,7 +39,7 @@ func rejectedBy(all []*script) (n uint64) {
 }
 
 // An hour's backlog of a tenant that kept to a ninth of its limit, drained by
-// sixteen lanes one after the other, or as chance has it.
+// sixteen lanes one after the other, or in random order.
 func TestTenantBacklog(t *testing.T) {
 	t.Parallel()
 	const count, devices = 20_000, 48
@@ -128,7 +128,7 @@ func TestBrokerClockAhead(t *testing.T) {
 
 // backlog delivers what devices sent at one message per second each, in real time since
 // the outage began, at a multiple of that rate until it has caught up, and then for
-// some time as it comes. Each message is stored before the next one.
+// some time at its own rate. Each message is stored before the next one.
 type backlog struct {
 	*script
 	devices int
@@ -175,7 +175,7 @@ func TestPlainBacklog(t *testing.T) {
 				}
 			}
 			require.Zero(t, s.rejected())
-			for range 60 { // live: as it comes
+			for range 60 { // live: at its own rate
 				for range 10 {
 					b.deliver(devices / 10)
 					s.tick(100 * time.Millisecond)

@@ -67,8 +67,8 @@ func testEachDeviceHasItsOwnBudget(t *testing.T) {
 	require.Equal(t, uint64(11), s.Counts().Rejected[verdict.RateLimited])
 }
 
-// An outage must not destroy data: ten minutes of a device's messages that come
-// in one second were sent evenly, and the broker says so.
+// An outage must not destroy data: ten minutes of a device's messages that arrive
+// in one second were sent evenly, and the broker's timestamps show that.
 func testBacklogIsCheckedByBrokerTime(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t), limited(1, 2))
@@ -88,7 +88,7 @@ func TestRateLimitBrokerClockAhead(t *testing.T) {
 		ahead time.Duration
 		want  uint64
 	}{
-		// In the future that the device spent, nothing more passes now.
+		// Budget spent in the future is not available now.
 		"within a second": {time.Second, 0},
 		"beyond":          {time.Second + time.Millisecond, 1},
 		"five minutes":    {5 * time.Minute, 1},
@@ -110,14 +110,14 @@ func testClockNeverRunsBackward(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t), limited(1, 5))
 	for i := range int64(50) {
-		// Back and forth: no budget comes of it.
+		// Back and forth: this yields no extra budget.
 		s.sendAt(noon-(i%2)*60e9, "acme/dev-1", "acme/dev-1")
 	}
 	require.Equal(t, uint64(5), s.accepted())
 }
 
 // The bridge's own clock can be set back: a device whose limit ran in the future
-// must not stand still until that has come.
+// must not be blocked until the clock reaches the old time.
 func TestRateLimitClockSetBack(t *testing.T) {
 	t.Parallel()
 	for name, adjust := range map[string][]func(*LaneOptions){
@@ -142,8 +142,8 @@ func TestRateLimitClockSetBack(t *testing.T) {
 	}
 }
 
-// A broker whose clock is set back by an hour: what its devices sent until then is
-// spent, and no honest one waits an hour for its next message.
+// If a broker's clock is set back by an hour, the budget that its devices have used stays
+// used, and no well-behaved device waits an hour for its next message.
 func TestRateLimitBrokerClockSetBack(t *testing.T) {
 	t.Parallel()
 	for _, back := range []time.Duration{2 * time.Second, time.Minute, 5 * time.Minute, time.Hour, 8766 * time.Hour} {
@@ -153,14 +153,14 @@ func TestRateLimitBrokerClockSetBack(t *testing.T) {
 		}
 		require.Equal(t, uint64(5), s.accepted())
 		s.sendAt(s.now-int64(back), "acme/dev-1", "acme/dev-1")
-		require.Equal(t, uint64(5), s.accepted(), "no budget comes of it")
+		require.Equal(t, uint64(5), s.accepted(), "this yields no extra budget")
 		for range 60 {
 			s.tick(time.Second)
 			s.sendAt(s.now-int64(back), "acme/dev-1", "acme/dev-1")
 		}
 		require.Equal(t, uint64(65), s.accepted(), back)
 
-		// Nor does the bound of its quarantine stand still.
+		// Nor is its quarantine bound blocked.
 		s = play(t, attested(t), limited(1, 1), func(o *LaneOptions) {
 			edit(o.Limits, func(l *limit.Limits) { l.Quarantine = limit.Rate{Rate: 1, Burst: 1} })
 		})
@@ -250,7 +250,7 @@ func testPlainTopicsGetCreditForAnOutage(t *testing.T) {
 	s.send(600, "acme/dev-1") // with the five before: the burst, and the rate times the outage
 	require.Zero(t, s.rejected())
 	s.send(10, "acme/dev-1")
-	require.Equal(t, uint64(10), s.rejected(), "and no more")
+	require.Equal(t, uint64(10), s.rejected(), "the credit is used up")
 	for i := range s.stream.all() {
 		s.stream.store(i)
 	}
@@ -260,7 +260,7 @@ func testPlainTopicsGetCreditForAnOutage(t *testing.T) {
 		s.send(2, "acme/dev-1")
 		s.stream.store(len(s.stream.all()) - 1)
 	}
-	require.Equal(t, uint64(15), s.rejected(), "caught up: the burst again")
+	require.Equal(t, uint64(15), s.rejected(), "caught up: the burst applies again")
 }
 
 func testDelayedRingGivesCredit(t *testing.T) {
@@ -270,7 +270,7 @@ func testDelayedRingGivesCredit(t *testing.T) {
 	s.tick(time.Minute)
 	s.stream.store(0) // JetStream was unreachable for a minute
 	s.send(65, "acme/dev-1")
-	require.Equal(t, uint64(5), s.rejected(), "sixty of the minute are left to it")
+	require.Equal(t, uint64(5), s.rejected(), "the minute gives credit for 60 messages")
 }
 
 func testAttestedTopicsGetNoCredit(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 )
 
 // TestLaneModel runs lane, ring and journal against a model of a
-// broker and of a stream, with every fault between them in any order: connections
+// broker and of a stream, with every failure between them in any order: connections
 // that die with packets and PUBACKs in them, retransmissions on the same
 // connection, answers in any order and lost ones, refusals, kill -9 of the bridge,
 // a broker that loses the session. At each step:
@@ -25,7 +25,7 @@ import (
 //   - PUBACKs go out in the order of receipt, on the connection that delivered,
 //   - messages are published in the order in which the broker sent them,
 //
-// and when all has come to rest, everything that the broker did not lose itself
+// and when no event is pending, every message that the broker did not lose itself
 // is stored.
 func TestLaneModel(t *testing.T) {
 	t.Parallel()
@@ -55,7 +55,7 @@ func TestLaneModel(t *testing.T) {
 	})
 }
 
-// letter is one message as its device published it. Its content is not its own:
+// letter is one message as its device published it. Its content is not unique:
 // devices send the same bytes again.
 type letter struct {
 	number         int // in the order of the broker's first sending
@@ -91,12 +91,12 @@ type world struct {
 	sent     int
 	session  bool // kept
 
-	// The connection: packets on their way to the lane, and what the lane owes
-	// and has acknowledged on it.
-	conn  *brokerEnd
-	pipe  []packet
-	owed  []uint16
-	acked []uint16
+	// The connection: packets on their way to the lane, and what the lane
+	// has pending and acknowledged on it.
+	conn    *brokerEnd
+	pipe    []packet
+	pending []uint16
+	acked   []uint16
 
 	// The stream: what was published and not answered, in order; which ids it
 	// contains, except in quarantine.
@@ -122,7 +122,7 @@ func newWorld(t *rapid.T, dir string) *world {
 	return w
 }
 
-// start starts a bridge with the journal there is.
+// start starts a bridge with the existing journal.
 func (w *world) start() {
 	s := play(w.t, func(o *LaneOptions) {
 		o.Journal = w.journal
@@ -160,7 +160,7 @@ func (w *world) publish(t *rapid.T) {
 
 const brokerWindow = 6
 
-// send is the broker sending the next message, packet ids in turn.
+// send is the broker sending the next message, with consecutive packet ids.
 func (w *world) send(t *rapid.T) {
 	if w.conn == nil || len(w.queue) == 0 || len(w.inFlight) == brokerWindow {
 		t.Skip("nothing to send")
@@ -197,12 +197,12 @@ func (w *world) read(t *rapid.T) {
 	}
 	p := w.pipe[0]
 	w.pipe = w.pipe[1:]
-	owed := false
-	for _, id := range w.owed {
-		owed = owed || id == p.id
+	pending := false
+	for _, id := range w.pending {
+		pending = pending || id == p.id
 	}
-	if !owed {
-		w.owed = append(w.owed, p.id)
+	if !pending {
+		w.pending = append(w.pending, p.id)
 	}
 	w.reading = p.letter
 	topic := []byte(p.topic)
@@ -216,9 +216,9 @@ func (w *world) read(t *rapid.T) {
 
 // acknowledged is a PUBACK as it enters the connection's buffer.
 func (w *world) acknowledged(id uint16) {
-	require.NotEmpty(w.t, w.owed, "PUBACK %d for nothing", id)
-	require.Equal(w.t, w.owed[0], id, "PUBACK out of order")
-	w.owed = w.owed[1:]
+	require.NotEmpty(w.t, w.pending, "PUBACK %d for nothing", id)
+	require.Equal(w.t, w.pending[0], id, "PUBACK out of order")
+	w.pending = w.pending[1:]
 	w.acked = append(w.acked, id)
 	for _, p := range w.inFlight {
 		if p.id == id {
@@ -262,7 +262,7 @@ func (w *world) settle(t *rapid.T) {
 	w.lane.Settle(&Result{Token: o.token, Duplicate: duplicate})
 }
 
-// store is the stream storing a message whose answer takes its time.
+// store is the stream storing a message whose answer is delayed.
 func (w *world) store(t *rapid.T) {
 	_, o := w.pick(t)
 	w.keep(o)
@@ -297,7 +297,7 @@ func (w *world) disconnect(t *rapid.T) {
 		t.Skip("not connected")
 	}
 	conn := w.conn
-	w.pipe, w.owed, w.acked, w.conn = nil, nil, nil, nil
+	w.pipe, w.pending, w.acked, w.conn = nil, nil, nil, nil
 	w.lane.Disconnected(conn)
 	conn.onAck = func(id uint16) { require.Fail(w.t, "PUBACK on a dead connection", "%d", id) }
 }
@@ -316,14 +316,14 @@ func (w *world) connect(t *rapid.T) {
 	w.session = true
 	for _, p := range w.inFlight {
 		p.dup = true
-		// So begins a broker that numbers anew, and those may store twice.
+		// A broker that restarts its numbering begins like this, and may cause a second copy.
 		p.letter.excused = p.letter.excused || w.inFlight[0].id == 1
 		w.pipe = append(w.pipe, p)
 	}
 }
 
-// introduce has the first message of a session arrive at both ends: what
-// redelivers from the first packet on may be stored twice.
+// introduce delivers the first message of a session at both ends: a broker that
+// redelivers from the first packet on may have it stored twice.
 func (w *world) introduce() {
 	queue := w.queue
 	w.queue = nil
@@ -337,13 +337,13 @@ func (w *world) introduce() {
 	w.queue = queue
 }
 
-// kill is kill -9 of the bridge. Of what it published the stream stores the
-// beginning.
+// kill is kill -9 of the bridge. The stream stores the first of the messages that it
+// published.
 func (w *world) kill(t *rapid.T) {
 	for _, o := range w.waiting[:rapid.IntRange(0, len(w.waiting)).Draw(t, "arrived")] {
 		w.keep(o)
 	}
-	w.waiting, w.pipe, w.owed, w.acked, w.conn = nil, nil, nil, nil, nil
+	w.waiting, w.pipe, w.pending, w.acked, w.conn = nil, nil, nil, nil, nil
 	// The mapped pages survive; a new process loads them. It would give out a number
 	// twice only as a false duplicate, which is a lost message.
 	require.NoError(t, w.journal.Close())
@@ -351,8 +351,8 @@ func (w *world) kill(t *rapid.T) {
 	w.start()
 }
 
-// loseSession is a broker that restarts without its sessions and numbers its
-// packets anew.
+// loseSession is a broker that restarts without its sessions and restarts its
+// numbering.
 func (w *world) loseSession(t *rapid.T) {
 	if w.conn != nil {
 		w.disconnect(t)
@@ -368,11 +368,11 @@ func (w *world) loseSession(t *rapid.T) {
 
 func (w *world) check(t *rapid.T) {
 	if len(w.waiting) == 0 {
-		require.Empty(t, w.owed, "everything is answered, and PUBACKs are held back")
+		require.Empty(t, w.pending, "everything is answered, and PUBACKs are withheld")
 	}
 }
 
-// rest lets everything come to its end.
+// rest processes everything until no event is pending.
 func (w *world) rest() {
 	if w.conn == nil {
 		w.connect(w.t)

@@ -52,7 +52,7 @@ func testBoundIsPerDevice(t *testing.T) {
 	require.Equal(t, []uint16{1, 2, 3, 4, 5, 6, 7}, s.conn.acked())
 }
 
-// Where the topics name no device, each topic has the bound of one.
+// If the topics have no {device}, each topic has the bound of a device.
 func TestQuarantineFixedDevice(t *testing.T) {
 	t.Parallel()
 	s := play(t, func(o *LaneOptions) {
@@ -112,7 +112,7 @@ func testRefusedMessageKeepsItsId(t *testing.T) {
 	s.deliver(2, vouched(brokerID+"3", noon, "acme/dev-2", deviceTopic("acme/dev-2")), "next")
 	s.stream.refuse(0)
 	s.stream.store(1)
-	require.Empty(t, s.conn.acked(), "it is stored nowhere yet")
+	require.Empty(t, s.conn.acked(), "not stored yet")
 	m := s.last()
 	require.Equal(t, "quarantine.refused.tenant.acme.device.dev%201.telemetry", m.subject)
 	require.Equal(t, "payload", m.payload)
@@ -140,7 +140,7 @@ func forward(s *script) with {
 func TestRefusedCopy(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 900)
-	t.Run("is cut to fit, then as small as can be", func(t *testing.T) {
+	t.Run("is cut to fit, then minimal", func(t *testing.T) {
 		t.Parallel()
 		s := play(t)
 		s.deliver(1, telemetry, long)
@@ -192,9 +192,9 @@ func TestRefusedCopy(t *testing.T) {
 		require.Equal(t, m.subject, s.last().subject)
 		require.Equal(t, long[:smallPayload], s.last().payload)
 		full(5)
-		require.Empty(t, s.last().payload, "it cannot be full, and is not sent in a circle")
+		require.Empty(t, s.last().payload, "its own subject cannot be full, so it is not resent repeatedly")
 	})
-	t.Run("of what was rejected", func(t *testing.T) {
+	t.Run("of a rejected message", func(t *testing.T) {
 		t.Parallel()
 		s := play(t)
 		s.deliver(1, "tenant//device/x/telemetry", long)
@@ -205,7 +205,7 @@ func TestRefusedCopy(t *testing.T) {
 }
 
 // A device chooses its topic, its name and its payload, the broker's operator the
-// rest. None of that may make a message that JetStream cannot store.
+// rest. None of it may lead to a message that JetStream cannot store.
 func TestHostileValues(t *testing.T) {
 	t.Parallel()
 	pattern, err := subjects.ParsePattern("{tenant}/{device}/{rest}")
@@ -249,11 +249,11 @@ func requireStorable(t *testing.T, m *published) {
 		require.LessOrEqual(t, len(value), 3*maxTopic, name)
 		size += len(name) + len(value) + 4
 	}
-	require.LessOrEqual(t, size, 16<<10, "JetStream takes headers of 64 KiB")
+	require.LessOrEqual(t, size, 16<<10, "JetStream accepts headers of 64 KiB")
 	require.LessOrEqual(t, len(m.subject), subjects.MaxSubjectBytes+64, "max_control_line is 4 KiB")
 }
 
-// One device fills no quarantine: a copy counts by its size.
+// One device cannot fill the quarantine stream: a copy counts by its size.
 func TestQuarantineBytes(t *testing.T) {
 	t.Parallel()
 	bounded := func(o *LaneOptions) {
@@ -285,7 +285,7 @@ func TestQuarantineBytes(t *testing.T) {
 			}
 			require.LessOrEqual(t, copies, c.want)
 			require.GreaterOrEqual(t, copies, c.want-10)
-			require.Less(t, bytes, 1800<<10, "no more than its share of 1 GiB over the 7 days that it is kept")
+			require.Less(t, bytes, 1800<<10, "no more than its share of 1 GiB over the retention of 7 days")
 		})
 	}
 }
@@ -308,7 +308,7 @@ func testRefusalBeyondTheBoundIsCountedAndAcked(t *testing.T) {
 	require.Zero(t, s.Counts().InFlight)
 }
 
-// What is in quarantine is what the device sent, or a replay would wrap it twice.
+// Quarantine contains the payload as the device sent it: a replay would wrap an envelope twice.
 func TestRefusedEnvelope(t *testing.T) {
 	t.Parallel()
 	for name, payload := range map[string]string{

@@ -12,8 +12,8 @@ import (
 
 const same = `{"state":"ON"}`
 
-// served is a lane that was given n messages with ids in turn from first, all equal,
-// stored and acknowledged.
+// served is a lane that has received n equal messages with consecutive ids from first on,
+// all stored and acknowledged.
 func served(t tester, first, n int, adjust ...func(*LaneOptions)) *script {
 	t.Helper()
 	s := play(t, adjust...)
@@ -25,24 +25,24 @@ func served(t tester, first, n int, adjust ...func(*LaneOptions)) *script {
 	return s
 }
 
-// turn is the i-th packet id of a broker that gives them out in turn from 1.
+// turn is the i-th packet id of a broker that assigns them consecutively from 1.
 func turn(i int) uint16 { return uint16((i-1)%(journal.PacketIDs-1)) + 1 }
 
-// storeAll answers everything that was published.
+// storeAll confirms every published message.
 func (s *script) storeAll() {
 	for _, m := range s.stream.all() {
 		s.Settle(&Result{Token: m.token})
 	}
 }
 
-// again has the broker redeliver ids in turn.
+// again makes the broker redeliver consecutive ids.
 func (s *script) again(first, last int) {
 	for i := first; i <= last; i++ {
 		s.deliver(turn(i), telemetry, same, dup)
 	}
 }
 
-// pass lets time go by for a process that runs.
+// pass advances the time of a running process.
 func (s *script) pass(d time.Duration) {
 	for ; d > 0; d -= time.Second {
 		s.tick(time.Second)
@@ -52,7 +52,7 @@ func (s *script) pass(d time.Duration) {
 
 func (s *script) stored() int { return len(s.stream.all()) }
 
-// The broker keeps its packet ids. PUBACKs that were lost cost nothing.
+// The broker keeps its packet ids, so lost PUBACKs cost nothing.
 func TestRedeliveryRunToLatest(t *testing.T) {
 	t.Parallel()
 	for name, first := range map[string]int{"in the middle": 100, "across the last packet id": 65_500} {
@@ -62,10 +62,10 @@ func TestRedeliveryRunToLatest(t *testing.T) {
 			s.deliver(turn(first+60), telemetry, same) // waits for JetStream
 			c := s.connect(true)
 			s.again(first+20, first+59)
-			require.Empty(t, c.acked(), "nothing says yet that the run is one")
+			require.Empty(t, c.acked(), "the run is not decided yet")
 			s.again(first+60, first+60)
 			require.Len(t, c.acked(), 40)
-			s.again(first+61, first+70) // sent into the old connection, and never read
+			s.again(first+61, first+70) // sent on the old connection, and never read
 			s.storeAll()
 			require.Equal(t, 71, s.stored())
 			require.Len(t, c.acked(), 51)
@@ -73,8 +73,8 @@ func TestRedeliveryRunToLatest(t *testing.T) {
 	}
 }
 
-// Everything was acknowledged, and the broker read it all: what it sent into the dead
-// connection after it comes with DUP, and with packet ids that were once others'.
+// The broker has read all PUBACKs. What it sent on the dead connection after them comes with
+// DUP, and with packet ids that earlier messages had.
 func TestRedeliveryRunBeforeLatest(t *testing.T) {
 	t.Parallel()
 	for _, goOn := range []string{"new message", "contradiction", "silence"} {
@@ -102,8 +102,8 @@ func TestRedeliveryRunBeforeLatest(t *testing.T) {
 	}
 }
 
-// A device's own DUP flag, or a broker that numbers anew on each connection: the packet
-// ids are the same again, to the last.
+// A device's own DUP flag, or a broker that restarts its numbering on each connection: all
+// packet ids are the same again.
 func TestRedeliveryRepeatedMessages(t *testing.T) {
 	t.Parallel()
 	for name, adjust := range map[string]func(*script){
@@ -120,7 +120,7 @@ func TestRedeliveryRepeatedMessages(t *testing.T) {
 			adjust(s)
 			before, first := s.stored(), 1
 			if name == "on the same connection" {
-				first = 21 // there ids go on
+				first = 21 // the ids continue on the same connection
 			}
 			s.again(first, first+19)
 			s.pass(10 * time.Second)
@@ -132,8 +132,8 @@ func TestRedeliveryRepeatedMessages(t *testing.T) {
 	}
 }
 
-// RabbitMQ numbers from 1 on each connection. What certainly comes again is known by
-// its content, and no more of it than there is.
+// RabbitMQ numbers from 1 on each connection. Redelivery is recognized by the content, and
+// for no more messages than can be redelivered.
 func TestRedeliveryRenumbering(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -182,8 +182,8 @@ func identical(int) string { return same }
 
 func inTurns(i int) string { return fmt.Sprint(i % 5) }
 
-// Another process had the session while this one was stopped, and its packet ids have
-// come round exactly to where they were.
+// Another process had the session while this one was stopped, and the packet ids have
+// wrapped around to the same position.
 func TestRedeliveryStoppedProcess(t *testing.T) {
 	t.Parallel()
 	stop := func(s *script) {
@@ -326,7 +326,7 @@ func testAttestedMessageIsMatchedById(t *testing.T) {
 	require.Len(t, c.acked(), 11)
 }
 
-// A DUP that is not known, such as a device's own, does not end what is redelivered.
+// An unknown DUP, such as a device's own, does not end the redelivered run.
 func testUnknownDUPDoesNotEndAttestedRun(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t))
@@ -342,7 +342,7 @@ func testUnknownDUPDoesNotEndAttestedRun(t *testing.T) {
 	require.Equal(t, 4, s.stored())
 }
 
-// What is known and not stored goes out under its old id, and says since when.
+// A known message that is not stored is published under its old id, with its old time.
 func testKilledLaneReusesItsOldIds(t *testing.T) {
 	t.Parallel()
 	j := journal.New()
@@ -368,7 +368,7 @@ func testKilledLaneReusesItsOldIds(t *testing.T) {
 	require.InDelta(t, float64(s.now), float64(back.message.FirstAttempt), 2e9)
 }
 
-// fencedEnd is a connection whose broker shows what it has handled.
+// fencedEnd is a connection whose broker confirms what it has handled.
 type fencedEnd struct {
 	brokerEnd
 	mark uint64
@@ -384,8 +384,8 @@ func TestRedeliveryFence(t *testing.T) {
 	t.Run("message crossing its PUBACK is matched", testMessageCrossingItsPUBACKIsMatched)
 }
 
-// What the broker has handled is not redelivered, whatever packet ids come: they have
-// come round.
+// A message whose PUBACK the broker has handled is not redelivered. The same packet id
+// afterwards means that the ids have wrapped around.
 func testPacketIdAfterHandledPUBACKIsNew(t *testing.T) {
 	t.Parallel()
 	s := play(t)
@@ -422,7 +422,7 @@ func testPacketIdAfterHandledPUBACKIsNew(t *testing.T) {
 	require.Equal(t, 131, s.stored())
 }
 
-// An idle connection: the broker has answered, and delivered nothing.
+// An idle connection: the broker has answered and delivered nothing.
 func TestRedeliverySilentConnection(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ held, more, want int }{
@@ -457,7 +457,7 @@ func TestRedeliverySilentConnection(t *testing.T) {
 	}
 }
 
-// An answer of the broker counts on the connection that it was asked on.
+// A broker's answer counts only on the connection on which it was asked.
 func testAnswerOnEarlierConnectionIsIgnored(t *testing.T) {
 	t.Parallel()
 	s := play(t)
@@ -482,8 +482,8 @@ func testAnswerOnEarlierConnectionIsIgnored(t *testing.T) {
 	require.Equal(t, 100, s.stored())
 }
 
-// The broker was asked when nothing had been delivered. Its answer says nothing of a message that
-// was delivered before it.
+// The broker was asked when nothing had been delivered. Its answer does not cover a message
+// that was delivered between question and answer.
 func testMessageBeforeAnswerIsNotConfirmed(t *testing.T) {
 	t.Parallel()
 	s := served(t, 1, 100)
@@ -502,8 +502,8 @@ func testMessageBeforeAnswerIsNotConfirmed(t *testing.T) {
 	require.Equal(t, 102, s.stored())
 }
 
-// Where the first packet of a connection could follow the last one of the connection before
-// it in turn, it still is a new numbering.
+// Even if the first packet id of a connection would continue the numbering of the previous
+// connection, it can begin a new numbering.
 func testEachConnectionMayStartANumbering(t *testing.T) {
 	t.Parallel()
 	s := served(t, 1, 40_000)
@@ -517,14 +517,14 @@ func testEachConnectionMayStartANumbering(t *testing.T) {
 	require.Equal(t, 40_010, s.stored())
 }
 
-// A run that the broker's window cut short goes on, with DUP or, where contents do not
-// recur, without it. Where they do, it is the new message of a broker that was set back.
+// A run that the broker's window cut short continues, with DUP or, if contents do not recur,
+// without it. If they recur, the message is new: the broker was set back.
 func TestRedeliveryInterruptedRun(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		payload func(int) string
 		dup     bool
-		last    string // the content of the last delivery; "": that of before
+		last    string // the content of the last delivery; "": the previous one
 		want    int    // new messages
 	}{
 		"equal, DUP":            {func(int) string { return same }, true, "", 0},
@@ -572,8 +572,8 @@ func TestRedeliveryInterruptedRun(t *testing.T) {
 	}
 }
 
-// A broker that numbers anew: only that the contents go on to the latest shows what is
-// redelivered, and only where something waits.
+// A broker that restarts its numbering: a run is recognized only by contents that continue
+// to the latest, and only if a message waits.
 func TestRedeliveryRenumberedRun(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ waiting, first, last, want int }{
@@ -602,8 +602,8 @@ func TestRedeliveryRenumberedRun(t *testing.T) {
 	}
 }
 
-// What is sent again on the same connection crossed its PUBACK. Once the broker has
-// answered that it handled the PUBACK, the packet id is another message's.
+// A message that is resent on the same connection crossed its PUBACK. Once the broker has
+// confirmed that it handled the PUBACK, the packet id belongs to another message.
 func testMessageCrossingItsPUBACKIsMatched(t *testing.T) {
 	t.Parallel()
 	s := play(t)
@@ -635,7 +635,7 @@ func testMessageCrossingItsPUBACKIsMatched(t *testing.T) {
 	require.Equal(t, 22, s.stored())
 }
 
-// Without the broker's answer a run that does not go to the latest is none, whatever waits.
+// Without the broker's answer a run that does not reach the latest is not one, whatever waits.
 func testUnconfirmedRunBeforeTheLatestIsNew(t *testing.T) {
 	t.Parallel()
 	s := served(t, 1, 200)

@@ -11,9 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// claimed is a client id that somebody else may have by now.
+// claimed is a client id that another client may have by now.
 type claimed struct {
-	asked  chan struct{} // one token a question
+	asked  chan struct{} // one token per question
 	grants chan struct{}
 	fenced atomic.Bool
 }

@@ -97,7 +97,7 @@ func TestSessionRefusedConnection(t *testing.T) {
 				require.Zero(t, st.Connects)
 				require.Zero(t, st.SessionsLost)
 				b.connected(true)
-				// Until the reader waits for more: nobody reads what Close writes, and
+				// Wait until the reader reads: otherwise nothing reads what Close writes, and
 				// virtual time stops while a goroutine waits for a mutex.
 				synctest.Wait()
 				require.True(t, s.Status().Subscribed)

@@ -9,7 +9,7 @@ import (
 // content returns the hash of a payload that is one letter.
 func content(letter byte) uint64 { return uint64(letter) << 17 }
 
-// received returns a journal of deliveries with packet ids in turn from first on. Their
+// received returns a journal of deliveries with consecutive packet ids from first on. Their
 // contents are the letters.
 func received(first uint16, letters string) *Journal {
 	j := New()
@@ -34,7 +34,7 @@ func TestStartOfARun(t *testing.T) {
 		"acknowledged, another content":                    {11, 'x', false},
 		"the first of a numbering has no predecessor":      {10, 'a', false},
 		"the first that was never acknowledged":            {12, 'c', true},
-		"it, with another content":                         {12, 'x', false},
+		"the same with another content":                    {12, 'x', false},
 		"a run must contain what was never acknowledged":   {13, 'd', false},
 		"the latest alone leaves out what must come again": {14, 'e', false},
 		"an id that was not assigned":                      {15, 'e', false},
@@ -49,8 +49,8 @@ func TestStartOfARun(t *testing.T) {
 	_, ok := j.StartByID(10, content('a'))
 	require.True(t, ok, "the first of a numbering that was never acknowledged")
 
-	// The ids from the delivery before it to the latest have gone all the way round: a later
-	// message may have had its id.
+	// The ids from the delivery before it to the latest have wrapped around: a later message
+	// may have had its id.
 	for last, proved := range map[uint16]bool{99: true, 100: false} {
 		j = New()
 		for i, id := range []uint16{100, 30_000, 60_000, last} {
@@ -62,8 +62,8 @@ func TestStartOfARun(t *testing.T) {
 	}
 }
 
-// A broker that numbers anew on each connection begins with the same id each time: that id
-// proves nothing.
+// A broker that restarts its numbering on each connection begins with the same id each time:
+// that id proves nothing.
 func TestStartAtTheFirstIDOfABroker(t *testing.T) {
 	t.Parallel()
 	j := New()
@@ -96,18 +96,18 @@ func TestJournalSentAgain(t *testing.T) {
 		require.Equal(t, c.again, ok, name)
 	}
 	_, ok := received(10, "a").SentAgain(10, content('a'))
-	require.False(t, ok, "the only delivery: a broker may use one id again and again")
+	require.False(t, ok, "the only delivery: a broker may reuse a single id")
 	_, ok = New().SentAgain(10, content('a'))
 	require.False(t, ok, "no delivery")
 
 	j = New()
 	j.Append(20, content('a'), noon)
-	j.Append(10, content('b'), noon) // not in turn: ids prove nothing before it
+	j.Append(10, content('b'), noon) // not consecutive: earlier ids prove nothing
 	_, ok = j.SentAgain(20, content('a'))
 	require.False(t, ok)
 
-	// A broker uses ids up for what it drops: an id that it comes round to is a new message,
-	// although the same id is among the latest.
+	// A broker uses ids up for messages that it drops: an id after the wrap-around is a new
+	// message, although the same id is among the latest.
 	j = received(9, "ab")
 	j.Append(40_000, content('c'), noon)
 	_, ok = j.SentAgain(10, content('b'))
@@ -146,11 +146,11 @@ func TestResumeOfARun(t *testing.T) {
 	require.Equal(t, []uint64{4, 4, 6}, []uint64{j.Low(), j.Unacked(), j.End()})
 	require.Equal(t, []uint16{5, 6}, []uint16{j.PacketID(4), j.PacketID(5)})
 	require.True(t, j.SameRun([]uint64{content('d'), content('e')}))
-	require.True(t, j.MayRenumber(5), "each connection may begin with it")
+	require.True(t, j.MayRenumber(5), "each connection may begin with this id")
 	_, stored := j.Find(4)
 	require.True(t, stored)
 	_, ok := j.StartByID(6, content('e'))
-	require.False(t, ok, "behind what was never acknowledged")
+	require.False(t, ok, "after a delivery that was never acknowledged")
 }
 
 func TestJournalSettle(t *testing.T) {
@@ -166,8 +166,8 @@ func TestJournalSettle(t *testing.T) {
 	require.Equal(t, j.End(), j.Low())
 	require.False(t, j.Contains(content('a')))
 
-	// A connection whose first id does not follow begins a numbering: its first has no
-	// predecessor, and may be what every connection begins with.
+	// A connection whose first id does not follow begins a numbering: its first delivery has no
+	// predecessor, and every connection may begin with its id.
 	j = received(10, "abc")
 	j.Settle(7, true)
 	j.Append(7, content('d'), noon)

@@ -86,7 +86,7 @@ func testChangedRateMatchesATokenBucket(t *testing.T) {
 	})
 }
 
-// More rates than a number has room for: nobody waits longer than for a full
+// More rates than a number has room for: no device waits longer than for a full
 // bucket.
 func testRateWithoutAnIdStillApplies(t *testing.T) {
 	t.Parallel()

@@ -424,7 +424,7 @@ func testBatchIsFinishedAndNoOtherBegins(t *testing.T) {
 	stop()
 	require.EqualValues(t, 5, w.Counts().Acked)
 	require.Empty(t, in, "a batch after the stop")
-	// The acknowledgements were sent; nobody waits for them.
+	// The acknowledgements were sent; no goroutine waits for them.
 	require.Eventually(t, func() bool { return s.info().NumAckPending == 0 && s.info().NumPending == 5 }, testrun.Timeout, 10*time.Millisecond)
 }
 

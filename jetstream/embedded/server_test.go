@@ -129,7 +129,7 @@ func TestServerGoroutineLeak(t *testing.T) {
 	require.NoError(t, err)
 	natstest.RequireStored(t, conn.Options{URL: s.URL()})
 	s.Close()
-	nc, err := conn.Connect(conn.Options{URL: s.URL()}) // nobody there
+	nc, err := conn.Connect(conn.Options{URL: s.URL()}) // not listening
 	require.NoError(t, err)
 	nc.Close()
 	goleak.VerifyNone(t, before)

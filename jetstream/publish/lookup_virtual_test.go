@@ -144,7 +144,7 @@ func TestLookupAfterSilence(t *testing.T) {
 				publish(p, 0, 1)
 				settled(t, p)
 				s.set(func() { s.mute = true })
-				publish(p, 2, 3, 4) // stored, and nobody learns of it
+				publish(p, 2, 3, 4) // stored, but the PubAck is lost
 				synctest.Wait()
 				s.set(func() { s.deaf = true })
 				publish(p, 5, 6)

@@ -210,7 +210,7 @@ func testMessagesWaitForMissingStream(t *testing.T) {
 	require.Empty(t, p.Stats().Problem)
 }
 
-// requireProblem waits until a publisher probes in vain, and so has nothing else in flight.
+// requireProblem waits until a publisher probes without success, and so has nothing else in flight.
 func requireProblem(t *testing.T, p *publish.Publisher, problem string) {
 	t.Helper()
 	sent := uint64(0)
@@ -248,7 +248,7 @@ func testMessagesWaitForFullStream(t *testing.T) {
 	requireExactly(t, s, 100)
 }
 
-// A message that JetStream will never take costs itself alone.
+// A message that JetStream will never accept does not affect others.
 func TestPublisherPoisonMessages(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, func(o *natsd.Options) { o.MaxPayload = 8 << 10 })
@@ -316,7 +316,7 @@ func testPoisonMessagesAreRejectedDuringRecovery(t *testing.T) {
 	requireExactly(t, s, n)
 }
 
-// The lane calls Publish while it holds the lock that Settle needs.
+// The lane calls Publish with the lock that Settle needs.
 func testPublishNeverCallsSettle(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, func(o *natsd.Options) { o.MaxPayload = 1 << 10 })

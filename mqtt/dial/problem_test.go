@@ -34,7 +34,7 @@ func TestAttemptProblem(t *testing.T) {
 		{name: "unavailable", code: 3, err: packets.ErrorRefusedServerUnavailable, cause: CauseUnavailable, is: ErrRefused, text: "is not available: CONNACK 3"},
 		{name: "password", code: 4, err: packets.ErrorRefusedBadUsernameOrPassword, cause: CauseCredentials, is: ErrCredentials, text: "refuses the credentials: CONNACK 4, bad user name or password"},
 		{name: "not authorized", code: 5, err: packets.ErrorRefusedNotAuthorised, cause: CauseCredentials, is: ErrCredentials, text: "refuses the credentials: CONNACK 5, not authorized"},
-		{name: "nobody listens", code: 0xfe, err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, cause: CauseRefused, is: ErrUnreachable, text: "cannot be reached: dial: connection refused"},
+		{name: "no listener", code: 0xfe, err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, cause: CauseRefused, is: ErrUnreachable, text: "cannot be reached: dial: connection refused"},
 		{name: "dial timeout", code: 0xfe, err: &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, cause: CauseNoAnswer, is: ErrUnreachable, text: "cannot be reached: dial: i/o timeout"},
 		{name: "no such host", code: 0xfe, err: &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "h"}}, cause: CauseHost, is: ErrUnreachable, text: "cannot be reached: dial: lookup h: no such host"},
 		{name: "silence", code: 0xfe, err: &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, cause: CauseSilent, is: ErrUnreachable, text: "accepts the connection but does not answer: no CONNACK within 25s"},
