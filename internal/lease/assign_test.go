@@ -17,8 +17,8 @@ func ids() *rapid.Generator[[]string] {
 	return rapid.SliceOfNDistinct(rapid.StringMatching("[0-9a-f]{4}"), 1, 20, rapid.ID[string])
 }
 
-// anyOwners is any state at all: partitions of replicas that are gone, of nobody,
-// all of one.
+// anyOwners is any state: partitions of removed replicas, unowned ones, all owned by
+// one replica.
 func anyOwners(t *rapid.T, replicas []string) map[string]string {
 	holders := map[string]string{}
 	from := append([]string{"", "gone", "gone too"}, replicas...)
@@ -97,12 +97,12 @@ func testRemovedReplicaMovesOnlyItsOwnShare(t *testing.T) {
 	})
 }
 
-// fleet is a store and replicas that each know it as of some moment.
+// fleet is a store and replicas, each with a view of it from some moment.
 type fleet struct {
 	members []string // as the store has them
 	holders map[string]string
 	seen    map[string]sight
-	moves   map[string][]string // the holders of each partition in turn
+	moves   map[string][]string // the successive owners of each partition
 }
 
 type sight struct {
@@ -112,8 +112,8 @@ type sight struct {
 
 func (f *fleet) look(id string) { f.seen[id] = sight{slices.Clone(f.members), maps.Clone(f.holders)} }
 
-// act has a replica do one thing that it thinks is due, as the coordinator would: give
-// back what is not its share, or take what it believes free, if it is.
+// act makes a replica take one step on its view, as the coordinator would: release a
+// partition outside its share, or acquire one that it believes free, if it is free.
 func (f *fleet) act(id string) bool {
 	s := f.seen[id]
 	if !slices.Contains(s.members, id) {
@@ -144,8 +144,8 @@ func (f *fleet) act(id string) bool {
 	return false
 }
 
-// settle lets everybody look and act, in any order, until nobody has anything to
-// do.
+// settle makes the replicas look and act in any order until no replica has anything
+// to do.
 func (f *fleet) settle(t *rapid.T) {
 	for range 10_000 {
 		id := rapid.SampledFrom(f.members).Draw(t, "turn of")

@@ -28,7 +28,7 @@ type memory struct {
 	revision uint64
 	keys     map[string]entryAt
 	links    map[*link]struct{}
-	says     time.Duration // how long a key lives; 0: ttl, as it is
+	ttl      time.Duration // reported lifetime of a key; 0: the constant ttl
 }
 
 type entryAt struct {
@@ -36,15 +36,15 @@ type entryAt struct {
 	at time.Time
 }
 
-// link is one replica's way to the store.
+// link is one replica's connection to the store.
 type link struct {
-	m       *memory
-	cut     bool
-	frozen  chan struct{} // nil: the process runs
-	silent  bool          // requests get no answer
-	mute    int           // so many answers to Write get lost
-	entries chan Entry
-	end     chan error // a Follow returns it
+	m           *memory
+	cut         bool
+	frozen      chan struct{} // nil: the process runs
+	silent      bool          // requests get no answer
+	lostAnswers int           // how many answers to Write get lost
+	entries     chan Entry
+	end         chan error // a Follow returns it
 }
 
 var errCut = errors.New("cut off")
@@ -60,7 +60,7 @@ func (m *memory) live(key string) (Entry, bool) {
 	return e.Entry, ok && time.Since(e.at) < ttl
 }
 
-// unanswered waits where requests get no answer.
+// unanswered blocks if requests get no answer.
 func (l *link) unanswered(ctx context.Context) error {
 	l.m.mu.Lock()
 	silent := l.silent
@@ -80,11 +80,11 @@ func (l *link) Open(ctx context.Context) (time.Duration, error) {
 	if l.cut {
 		return 0, errCut
 	}
-	return cmp.Or(l.m.says, ttl), nil
+	return cmp.Or(l.m.ttl, ttl), nil
 }
 
 func (l *link) Follow(ctx context.Context, entries chan<- Entry) error {
-	mine := make(chan Entry, 10_000) // never full: a test writes less
+	mine := make(chan Entry, 10_000) // never full: no test writes that much
 	l.m.mu.Lock()
 	for _, key := range slices.Sorted(maps.Keys(l.m.keys)) {
 		if e, ok := l.m.live(key); ok {
@@ -144,7 +144,7 @@ func (l *link) Put(ctx context.Context, key string, value []byte) (uint64, error
 	l.m.mu.Lock()
 	frozen := l.frozen
 	l.m.mu.Unlock()
-	if frozen != nil { // no deadline ends a standstill
+	if frozen != nil { // a frozen process sees no deadline
 		<-frozen
 	}
 	l.m.mu.Lock()
@@ -169,8 +169,8 @@ func (l *link) Write(_ context.Context, key string, value []byte, revision uint6
 		return 0, ErrChanged
 	}
 	written := l.put(key, value)
-	if l.mute > 0 {
-		l.mute--
+	if l.lostAnswers > 0 {
+		l.lostAnswers--
 		return 0, context.DeadlineExceeded
 	}
 	return written, nil
@@ -189,7 +189,7 @@ func (l *link) Read(_ context.Context, key string) (Entry, error) {
 	return e, nil
 }
 
-// brokerSide is the broker as the lanes see it: one connection a partition, the
+// brokerSide is the broker as the lanes see it: one connection per partition, the
 // latest wins.
 type brokerSide struct {
 	mu        sync.Mutex
@@ -198,7 +198,7 @@ type brokerSide struct {
 	opened    map[string]int
 }
 
-// lanes are one replica's.
+// lanes are the lanes of one replica.
 type lanes struct {
 	name   string
 	broker *brokerSide
@@ -206,13 +206,13 @@ type lanes struct {
 	// closing is how long Abandon takes.
 	closing time.Duration
 
-	away  bool        // from the broker; under the broker's mu
-	hangs atomic.Bool // a trial has no answer
-	vain  atomic.Bool // a trial succeeds, and no lane ever connects
+	unreachable bool        // the broker, for this replica; under the broker's mu
+	hangs       atomic.Bool // a probe gets no answer
+	probeOnly   atomic.Bool // a probe succeeds, but no lane connects
 
 	mu   sync.Mutex
 	open map[string]*Lease
-	// sessions says of what lanes the broker was believed to have a session.
+	// sessions reports for which lanes the broker was believed to have a session.
 	sessions map[string]bool
 }
 
@@ -237,7 +237,7 @@ func (l *lanes) connect(p string) {
 	b := l.broker
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if l.away || l.vain.Load() {
+	if l.unreachable || l.probeOnly.Load() {
 		return
 	}
 	if b.connected[p] != nil && b.connected[p] != l {
@@ -273,7 +273,7 @@ func (l *lanes) Abandon(p string) {
 	delete(l.open, p)
 }
 
-// ProbeBroker reaches the broker unless the way to it is cut.
+// ProbeBroker reaches the broker unless it is unreachable for the replica.
 func (l *lanes) ProbeBroker(ctx context.Context) error {
 	if l.hangs.Load() {
 		<-ctx.Done()
@@ -281,7 +281,7 @@ func (l *lanes) ProbeBroker(ctx context.Context) error {
 	}
 	l.broker.mu.Lock()
 	defer l.broker.mu.Unlock()
-	if l.away {
+	if l.unreachable {
 		return errCut
 	}
 	return nil
@@ -300,7 +300,7 @@ type replica struct {
 	lanes *lanes
 }
 
-// world is a store, a broker, and who is there.
+// world is a store, a broker and the running replicas.
 type world struct {
 	t      *testing.T
 	memory *memory
@@ -339,7 +339,7 @@ func (w *world) pair() (a, b *replica) {
 	return a, b
 }
 
-// pairWithOneCut is a pair of which b has lost the broker, and a got its partitions.
+// pairWithOneCut is a pair in which b has lost the broker and a has taken over its partitions.
 func (w *world) pairWithOneCut() (a, b *replica) {
 	a, b = w.pair()
 	w.part(b)
@@ -347,24 +347,24 @@ func (w *world) pairWithOneCut() (a, b *replica) {
 	return a, b
 }
 
-// pairWithOneInVain is a replica that has been alone, and one that reaches the broker and whose lanes never connect.
-func (w *world) pairWithOneInVain() (a, b *replica) {
+// pairWithProbeOnly is a replica that has been alone, and one that reaches the broker but whose lanes never connect.
+func (w *world) pairWithProbeOnly() (a, b *replica) {
 	a, b = w.alone(), w.start(false)
-	b.lanes.vain.Store(true)
+	b.lanes.probeOnly.Store(true)
 	w.rejoin(b)
 	return a, b
 }
 
 func (w *world) join() *replica { return w.start(true) }
 
-// joinWithoutBroker is join of one that never reached the broker.
+// joinWithoutBroker starts a replica that never reached the broker.
 func (w *world) joinWithoutBroker() *replica { return w.start(false) }
 
 func (w *world) start(reaches bool) *replica {
 	w.n++
 	name := fmt.Sprintf("r%d", w.n)
 	r := &replica{link: w.memory.link(), lanes: &lanes{
-		name: name, broker: w.broker, away: !reaches, drain: 50 * time.Millisecond, open: map[string]*Lease{}, sessions: map[string]bool{},
+		name: name, broker: w.broker, unreachable: !reaches, drain: 50 * time.Millisecond, open: map[string]*Lease{}, sessions: map[string]bool{},
 	}}
 	r.Coordinator = Open(Options{
 		Store: r.link, Lanes: r.lanes, Partitions: sixteen, DrainTimeout: 5 * time.Second, Log: zerolog.Nop(),
@@ -374,7 +374,7 @@ func (w *world) start(reaches bool) *replica {
 	return r
 }
 
-// kill -9: it says nothing any more, and its connections end.
+// kill is kill -9: the replica writes nothing any more, and its connections end.
 func (w *world) kill(r *replica) {
 	r.link.setCut(true)
 	r.lanes.mu.Lock()
@@ -388,26 +388,26 @@ func (w *world) kill(r *replica) {
 	r.lanes.mu.Unlock()
 }
 
-// part takes the broker from a replica.
+// part makes the broker unreachable for a replica.
 func (w *world) part(r *replica) {
 	w.broker.mu.Lock()
 	defer w.broker.mu.Unlock()
-	r.lanes.away = true
+	r.lanes.unreachable = true
 	maps.DeleteFunc(w.broker.connected, func(_ string, l *lanes) bool { return l == r.lanes })
 }
 
-// rejoin gives it back.
+// rejoin makes the broker reachable again.
 func (w *world) rejoin(r *replica) {
 	w.broker.mu.Lock()
-	r.lanes.away = false
+	r.lanes.unreachable = false
 	w.broker.mu.Unlock()
 	for _, p := range r.lanes.held() {
 		r.lanes.connect(p)
 	}
 }
 
-// everything waits until every partition is connected for one of the replicas, in
-// shares that differ by one at most, and returns how long that took.
+// everything waits until every partition is connected by one of the replicas, in
+// shares that differ by at most one, and returns how long that took.
 func (w *world) everything(replicas ...*replica) time.Duration {
 	w.t.Helper()
 	begun := time.Now()
@@ -429,7 +429,7 @@ func (w *world) everything(replicas ...*replica) time.Duration {
 			return time.Since(begun)
 		}
 		if time.Since(begun) > 5*time.Minute {
-			require.Fail(w.t, "the partitions are not shared out", "%v", n)
+			require.Fail(w.t, "the partitions are not distributed", "%v", n)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -478,8 +478,8 @@ func testReplicasSharePartitionsAndHandOver(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		w.stop(b)
-		require.Less(t, w.everything(a, c), time.Second, "one that stops hands over immediately")
-		require.Zero(t, w.broker.takeovers, "nobody was thrown out")
+		require.Less(t, w.everything(a, c), time.Second, "a stopping replica hands over immediately")
+		require.Zero(t, w.broker.takeovers, "no replica was disconnected")
 		status := a.Status()
 		require.NoError(t, status.Err)
 		require.True(t, status.Settled)
@@ -508,7 +508,7 @@ func testLeasesOfKilledReplicaMoveWithin15S(t *testing.T) {
 		took := w.everything(a, c)
 		require.Less(t, took, 15*time.Second)
 		require.Greater(t, took, ttl-ttl/renewDivisor-time.Second, "not before the lease has expired")
-		// Also by one that comes after.
+		// A replica that joins afterwards takes them over as well.
 		w.kill(a)
 		d := w.join()
 		require.Less(t, w.everything(c, d), 15*time.Second)
@@ -530,7 +530,7 @@ func testStoreOutageMovesNothing(t *testing.T) {
 		for i, r := range all {
 			require.Error(t, r.Status().Err)
 			r.link.setCut(false)
-			time.Sleep(time.Duration(i) * 2 * time.Second) // back one after the other
+			time.Sleep(time.Duration(i) * 2 * time.Second) // reconnected one after the other
 		}
 		time.Sleep(time.Minute)
 		w.everything(all...)
@@ -542,7 +542,7 @@ func testStoreOutageMovesNothing(t *testing.T) {
 	})
 }
 
-// permit asks as a session does whose connection has ended.
+// permit asks for permission to connect, as a session does after its connection has ended.
 func permit(l *Lease) (granted bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
 	defer cancel()
@@ -558,13 +558,13 @@ func testReconnectRequiresAValidLease(t *testing.T) {
 
 		a.link.setCut(true)
 		require.True(t, permit(hold), "the lease cannot have expired yet")
-		// The broker goes on serving a replica that only the store has lost…
+		// The broker keeps serving a replica that has lost only the store…
 		time.Sleep(ttl - time.Second)
 		require.Len(t, a.lanes.held(), 8)
 		// …until another connects with the client id.
 		w.everything(b)
 		require.Equal(t, 8, w.broker.takeovers)
-		require.False(t, permit(hold), "it may have expired, and was taken")
+		require.False(t, permit(hold), "it may have expired, and was acquired by another")
 		require.NotContains(t, a.lanes.held(), p, "its lane is closed")
 		for _, p := range a.lanes.held() {
 			require.False(t, permit(a.lanes.open[p]))
@@ -574,7 +574,7 @@ func testReconnectRequiresAValidLease(t *testing.T) {
 
 		a.link.setCut(false)
 		w.everything(a, b)
-		require.Equal(t, 8, w.broker.takeovers, "nobody fought")
+		require.Equal(t, 8, w.broker.takeovers, "no further takeover")
 	})
 }
 
@@ -595,7 +595,7 @@ func testResumedReplicaIsFencedUntilLanesClose(t *testing.T) {
 		for _, h := range holds {
 			require.True(t, h.Fenced())
 		}
-		// Closing a lane takes its time; until then the fence is up.
+		// Closing a lane takes time; until then the lease is fenced.
 		a.lanes.closing = time.Second
 		w.memory.mu.Lock()
 		a.link.frozen = nil
@@ -617,7 +617,7 @@ func testResumedReplicaIsFencedUntilLanesClose(t *testing.T) {
 // short the lease TTL is.
 func testUnresponsiveStoreFencesNoLane(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		w.memory.says = 2 * time.Second // the least that lanes.ttl may be
+		w.memory.ttl = 2 * time.Second // the minimum of lanes.ttl
 		a := w.alone()
 		w.memory.mu.Lock()
 		a.link.silent = true
@@ -641,7 +641,7 @@ func testStoreWatchRestartsAfterItEnded(t *testing.T) {
 		w.everything(a)
 		a.link.end <- kv.ErrReadAgain
 		synctest.Wait()
-		require.NoError(t, a.Status().Err, "it is read again, and that is all")
+		require.NoError(t, a.Status().Err, "the bucket is reread without an error")
 		a.link.end <- errCut
 		synctest.Wait()
 		require.ErrorIs(t, a.Status().Err, errCut)
@@ -659,11 +659,11 @@ func testLostAnswerIsNoLostLease(t *testing.T) {
 		a := w.join()
 		w.everything(a)
 		w.memory.mu.Lock()
-		a.link.mute = 5 // writes are done, and nobody says so
+		a.link.lostAnswers = 5 // the writes succeed, but their answers are lost
 		w.memory.mu.Unlock()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		require.Zero(t, a.link.mute)
+		require.Zero(t, a.link.lostAnswers)
 		require.Zero(t, a.Status().Lost)
 		require.NoError(t, a.Status().Err)
 		require.Len(t, a.lanes.held(), 16)

@@ -30,9 +30,9 @@ func testReplicaWithoutBrokerGivesUpItsShare(t *testing.T) {
 		time.Sleep(time.Minute)
 		w.part(b)
 		took := w.everything(a, c)
-		require.Greater(t, took, disconnectedAfter-time.Second, "not for a moment's interruption")
+		require.Greater(t, took, disconnectedAfter-time.Second, "not after a short interruption")
 		require.Less(t, took, disconnectedAfter+2*ttl/renewDivisor)
-		require.Zero(t, w.broker.takeovers, "it gave them up by itself")
+		require.Zero(t, w.broker.takeovers, "it released them itself")
 		require.Empty(t, b.lanes.held())
 		time.Sleep(ttl)
 		status := b.Status()
@@ -40,23 +40,23 @@ func testReplicaWithoutBrokerGivesUpItsShare(t *testing.T) {
 		require.False(t, status.Replica.Connected)
 		require.ErrorIs(t, status.Unreached, errCut)
 		time.Sleep(10 * time.Minute)
-		require.Empty(t, b.lanes.held(), "and is given none as long as that is so")
+		require.Empty(t, b.lanes.held(), "none is assigned to it during the outage")
 
 		moved := w.broker.opens()
 		w.rejoin(b)
 		took = w.everything(a, b, c)
-		require.Greater(t, took, trustedAfter, "it must keep the broker for a while")
+		require.Greater(t, took, trustedAfter, "it must stay connected for a while")
 		require.Less(t, took, trustedAfter+2*ttl)
 		total := 0
 		for p, n := range w.broker.opens() {
 			total += n - moved[p]
 		}
-		require.Equal(t, 5, total, "it takes its share and nothing else moves")
+		require.Equal(t, 5, total, "it acquires its share and nothing else moves")
 		require.NoError(t, b.Status().Unreached)
 	})
 }
 
-// Each reconnect to NATS is one.
+// Each reconnect to NATS rereads the bucket.
 func testRereadingBucketForgetsNoReplica(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		a, b := w.join(), w.join()
@@ -76,8 +76,8 @@ func testRereadingBucketForgetsNoReplica(t *testing.T) {
 
 func TestBrokerOutage(t *testing.T) {
 	t.Parallel()
-	for _, away := range []time.Duration{5 * time.Second, 20 * time.Second, 5 * time.Minute} {
-		t.Run(away.String(), func(t *testing.T) {
+	for _, outage := range []time.Duration{5 * time.Second, 20 * time.Second, 5 * time.Minute} {
+		t.Run(outage.String(), func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
 				all := []*replica{w.join(), w.join(), w.join()}
 				w.everything(all...)
@@ -86,8 +86,8 @@ func TestBrokerOutage(t *testing.T) {
 					w.part(r)
 					time.Sleep(time.Duration(i) * time.Second)
 				}
-				time.Sleep(away)
-				for _, r := range all { // and back as the sessions' pauses have it
+				time.Sleep(outage)
+				for _, r := range all { // reconnected at intervals, as the sessions' back-off does
 					w.rejoin(r)
 					time.Sleep(16 * time.Second)
 				}
@@ -106,7 +106,7 @@ func testLastReplicaGetsAllEvenWithoutBroker(t *testing.T) {
 		a, b := w.pairWithOneCut()
 		w.kill(a)
 		time.Sleep(15 * time.Second)
-		require.Len(t, b.lanes.held(), 16, "somebody must be there when the broker is")
+		require.Len(t, b.lanes.held(), 16, "a replica must own them when the broker returns")
 		w.rejoin(b)
 		require.Less(t, w.everything(b), time.Second)
 		a.link.setCut(false)
@@ -121,7 +121,7 @@ func testNewReplicaWithoutBrokerGetsNothing(t *testing.T) {
 		require.Empty(t, b.lanes.held())
 		require.Len(t, a.lanes.held(), 16)
 		w.rejoin(b)
-		require.Less(t, w.everything(a, b), 2*ttl, "it has lost nobody's trust")
+		require.Less(t, w.everything(a, b), 2*ttl, "it never had a lease, so trustedAfter does not apply")
 	})
 }
 
@@ -204,28 +204,28 @@ func testNewReplicaGetsShareWhileAnotherIsCut(t *testing.T) {
 	})
 }
 
-// A file that its lanes need is missing, or a rule of the broker's is by client id.
+// For example, a file that the lanes need is missing, or a rule of the broker blocks their client ids.
 func testLanesThatNeverConnectReduceTheShare(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		a, b := w.pairWithOneInVain()
+		a, b := w.pairWithProbeOnly()
 		time.Sleep(4 * time.Hour)
 		for p, n := range w.broker.opens() {
 			require.LessOrEqual(t, n, 1+2*14, "partition %s", p)
 		}
 		require.Error(t, b.Status().Unreached)
-		b.lanes.vain.Store(false)
+		b.lanes.probeOnly.Store(false)
 		time.Sleep(maxPause)
 		require.Less(t, w.everything(a, b), 2*time.Minute)
 		require.NoError(t, b.Status().Unreached)
 	})
 }
 
-// Then there is nobody better: what kept its lanes may have been fixed.
+// No other replica can do better, and the cause may have been fixed.
 func testReplicaRetriesIfNoOtherHasTheBroker(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		a, b := w.pairWithOneInVain()
+		a, b := w.pairWithProbeOnly()
 		time.Sleep(4 * time.Hour)
-		b.lanes.vain.Store(false)
+		b.lanes.probeOnly.Store(false)
 		w.part(a)
 		require.Less(t, w.everything(b), 3*time.Minute)
 		w.rejoin(a)
@@ -235,13 +235,13 @@ func testReplicaRetriesIfNoOtherHasTheBroker(t *testing.T) {
 
 func testFailedAssignmentsAreResetOnConnect(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		a, b := w.pairWithOneInVain()
+		a, b := w.pairWithProbeOnly()
 		time.Sleep(2 * time.Hour)
 		for len(b.lanes.held()) == 0 {
 			time.Sleep(time.Second)
 		}
-		w.everything(a) // it has just been left out again, for half an hour
-		b.lanes.vain.Store(false)
+		w.everything(a) // b has just been excluded again, for half an hour
+		b.lanes.probeOnly.Store(false)
 		w.kill(a)
 		w.everything(b)
 		c := w.join()

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Anybody who may write into the bucket may write anything: anything that is not a record counts
-// for nothing, and a key says only what belongs under it.
+// A user with write permission can write anything into the bucket: a value that is not a
+// record is ignored, and so is a record under another's key.
 func FuzzView(f *testing.F) {
 	for _, seed := range []struct {
 		key   string
@@ -44,10 +44,10 @@ func FuzzView(f *testing.F) {
 			require.Equal(t, released, l.revision > 0 && l.Owner == "")
 			var r Record
 			if json.Unmarshal(value, &r) != nil {
-				require.Empty(t, l.Owner, "no record names no holder")
+				require.Empty(t, l.Owner, "a value that is not a record has no owner")
 			}
 		}
-		require.Empty(t, v.members(now.Add(v.ttl)), "a key lives as long as it is renewed")
+		require.Empty(t, v.members(now.Add(v.ttl)), "a key that is not renewed expires")
 		for p := range v.leases {
 			l, released := v.lease(p, now.Add(v.ttl))
 			require.Empty(t, l.Owner)
