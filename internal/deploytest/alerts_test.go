@@ -70,7 +70,7 @@ func testKnownMetricsAndAnnotations(t *testing.T) {
 			require.NotEmpty(t, r.Annotations["description"], r.Alert)
 		}
 	}
-	require.True(t, watched["mqttbridge_ready"], "a bridge that is connected and takes nothing would go unnoticed")
+	require.True(t, watched["mqttbridge_ready"], "a bridge that is connected and accepts nothing would be missed")
 	for _, name := range []string{
 		"qos0_dropped_total", "leaf_link_up", "leaf_store_bytes", "certificate_expiry_timestamp_seconds",
 		"stream_fill_ratio", "consumer_lag", "partitions_held", "partitions_unheld",
