@@ -160,7 +160,7 @@ func Open(opts Options) (*Ingest, error) {
 	return i, nil
 }
 
-// firstWait is how long the start waits for NATS. Until then nobody answers at /livez, and no signal ends the
+// firstWait is how long the start waits for NATS. Until then /livez does not answer, and no signal ends the
 // start.
 const firstWait = time.Second
 
