@@ -101,7 +101,7 @@ type Lane struct {
 	lastRun          int64         // when the process was last known to run, ns
 	suspended        bool          // the process was suspended; the connection may not have survived
 	ticksSinceResume int           // ticks of the connection since then
-	idle             chan struct{} // closed when the ring is empty; nil: nobody waits
+	idle             chan struct{} // closed when the ring is empty; nil: no waiter
 	ready            chan struct{} // closed when deliveries may continue; nil: not paused
 
 	spans map[uint64]*Span // of sampled messages not settled, by token

@@ -79,7 +79,7 @@ func (s *Session) setConnected(server dial.Server, sessionPresent bool) {
 	s.mu.Unlock()
 	if lostSession {
 		s.withAdvice(s.opts.Log.Error().Str("component", "mqtt"), ErrSessionLost).Str("client_id", s.opts.ClientID).
-			Msg("the broker has lost the session: the messages queued for this client id are gone; see its session expiry, queue and memory settings")
+			Msg("the broker has lost the session: the messages queued for this client id are lost; see its session expiry, queue and memory settings")
 	}
 }
 

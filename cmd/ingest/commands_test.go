@@ -116,7 +116,7 @@ func TestIngestLifecycle(t *testing.T) {
 
 	// The endpoint lives before that, and a bridge fixes it.
 	bridge := peers.Bridge(t, peers.BridgeOptions{Env: []string{"NATS_URL=" + nats.URL, "MQTT_URL=mqtt://127.0.0.1:1", "BRIDGE_ADMIN_LISTEN=", "BRIDGE_STREAMS_TELEMETRY_MAX_BYTES=1GiB"}})
-	bridge.Log().Await(t, 0, "created in JetStream")
+	bridge.Log().Await(t, 0, "stream or consumer created")
 	require.Eventually(t, func() bool {
 		got = peers.Run(t, "healthcheck", "--set", "admin.listen="+listen)
 		return got.Code == 0

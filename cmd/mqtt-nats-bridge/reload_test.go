@@ -79,7 +79,7 @@ func testSIGHUPReloadsConfiguration(t *testing.T) {
 	require.Equal(t, 5.0, r.status().Limits.Device.Rate)
 	require.Empty(t, r.status().Reload.At)
 
-	line := r.reload(reloadableBase+"limits: {payload: 32KiB, device: {rate: 30/m, burst: 3}, idle: 2h}\nquarantine: {per_device: {rate: 2, burst: 4}}\n", "configuration read again")
+	line := r.reload(reloadableBase+"limits: {payload: 32KiB, device: {rate: 30/m, burst: 3}, idle: 2h}\nquarantine: {per_device: {rate: 2, burst: 4}}\n", "configuration reloaded")
 	require.Contains(t, line, `"changed":["limits.payload","limits.device.rate","limits.device.burst","limits.idle","quarantine.per_device.rate","quarantine.per_device.burst"]`)
 	s := r.status()
 	require.Equal(t, 32<<10, s.Limits.Payload)
@@ -91,9 +91,9 @@ func testSIGHUPReloadsConfiguration(t *testing.T) {
 
 	// What needs a restart is named, again and again, and the rest is in force.
 	for range 2 {
-		line = r.reload(reloadableBase+"limits: {payload: 16KiB, max_devices: 1000}\nstate_dir: /tmp/elsewhere\n", "configuration differs in what needs a restart")
+		line = r.reload(reloadableBase+"limits: {payload: 16KiB, max_devices: 1000}\nstate_dir: /tmp/elsewhere\n", "changed keys need a restart")
 		require.Contains(t, line, `"keys":["limits.max_devices","state_dir"]`)
-		r.waitLog("configuration read again")
+		r.waitLog("configuration reloaded")
 	}
 	s = r.status()
 	require.Equal(t, 16<<10, s.Limits.Payload)
@@ -104,7 +104,7 @@ func testSIGHUPReloadsConfiguration(t *testing.T) {
 func testInvalidOrMissingFileChangesNothing(t *testing.T) {
 	t.Parallel()
 	r := startReloadable(t, "limits: {device: {rate: 5}}\n")
-	r.reload("limits:\n  device: {rate: 6}\n  payload: big\nlog: {levle: debug}\n", "configuration not read again")
+	r.reload("limits:\n  device: {rate: 6}\n  payload: big\nlog: {levle: debug}\n", "configuration reload failed, keeping the current one")
 	said := r.seen.String()
 	require.Contains(t, said, `bridge.yaml:3: limits.payload: \"big\" is not a size`)
 	require.Contains(t, said, `bridge.yaml:4: log.levle: unknown key`)
@@ -114,11 +114,11 @@ func testInvalidOrMissingFileChangesNothing(t *testing.T) {
 	require.NoError(t, os.Remove(r.file))
 	r.seen.Reset()
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGHUP))
-	r.waitLog("configuration not read again")
+	r.waitLog("configuration reload failed, keeping the current one")
 	require.Contains(t, r.seen.String(), "bridge.yaml")
 	require.Equal(t, 5.0, r.status().Limits.Device.Rate)
 
-	r.reload(reloadableBase+"limits: {device: {rate: 6}}\n", "configuration read again")
+	r.reload(reloadableBase+"limits: {device: {rate: 6}}\n", "configuration reloaded")
 	require.Equal(t, 6.0, r.status().Limits.Device.Rate)
 }
 
@@ -128,8 +128,8 @@ func testSIGHUPChangesLogLevel(t *testing.T) {
 	require.NoError(t, os.WriteFile(r.file, []byte(reloadableBase+"log: {level: error}\n"), 0o600))
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGHUP))
 	require.Eventually(t, func() bool { return r.status().Reload.At != "" }, 2*time.Minute, 10*time.Millisecond)
-	r.reload("log: {level: nonsense}\n", "configuration not read again")
+	r.reload("log: {level: nonsense}\n", "configuration reload failed, keeping the current one")
 	require.NotContains(t, r.seen.String(), `"level":"info"`, "the reload itself is no error")
-	line := r.reload(reloadableBase, "configuration read again")
+	line := r.reload(reloadableBase, "configuration reloaded")
 	require.Contains(t, line, `"changed":["log.level"]`)
 }

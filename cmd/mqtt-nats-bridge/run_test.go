@@ -99,7 +99,7 @@ func requireOnceInTheLog(t *testing.T, log, text string) {
 		if strings.Contains(line, text) {
 			found++
 			require.Equal(t, "error", fields.Level)
-			require.Equal(t, "failed", fields.Message)
+			require.Equal(t, "process failed", fields.Message)
 			require.Contains(t, fields.Error, text)
 		}
 	}

@@ -148,7 +148,7 @@ func (w *Watch) survey(ctx context.Context, now time.Time) {
 	for group, lane := range w.groups {
 		found, err := w.client.GroupMembers(ctx, group)
 		if err != nil {
-			w.log.Debug().Err(err).Str("group", group).Msg("read members of share group")
+			w.log.Debug().Err(err).Str("group", group).Msg("share group members could not be read")
 			continue
 		}
 		for _, m := range found {
@@ -168,6 +168,6 @@ func (w *Watch) survey(ctx context.Context, now time.Time) {
 	}
 	w.mu.Unlock()
 	if err != nil {
-		w.log.Debug().Err(err).Msg("read EMQX configuration")
+		w.log.Debug().Err(err).Msg("EMQX configuration could not be read")
 	}
 }

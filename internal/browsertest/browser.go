@@ -186,7 +186,7 @@ func (b *Browser) Open(url string) {
 }
 
 // Eval evaluates an expression, waits for it where it is a promise, and decodes its value
-// into out; nil: nobody wants it.
+// into out; nil: discarded.
 func (b *Browser) Eval(expression string, out any) {
 	b.t.Helper()
 	result := b.Call("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true, "awaitPromise": true})

@@ -18,7 +18,7 @@ func Failed(log zerolog.Logger, err error) error {
 	}
 	for line := range strings.Lines(err.Error()) {
 		if line = strings.TrimSpace(line); line != "" {
-			log.Error().Str("component", "process").Str("error", line).Msg("failed")
+			log.Error().Str("component", "process").Str("error", line).Msg("process failed")
 		}
 	}
 	return ErrReported

@@ -33,20 +33,20 @@ func Reload[T any](log zerolog.Logger, load func() (T, error), apply func(T) (ch
 		return
 	}
 	if len(restart) > 0 {
-		log.Warn().Str("component", "configuration").Strs("keys", restart).Msg("configuration differs in what needs a restart")
+		log.Warn().Str("component", "configuration").Strs("keys", restart).Msg("changed keys need a restart")
 	}
-	log.Info().Strs("changed", changed).Msg("configuration read again")
+	log.Info().Strs("changed", changed).Msg("configuration reloaded")
 }
 
 // notReloaded logs each error on a line of its own, because each refers to a line of the file.
 func notReloaded(log zerolog.Logger, err error) {
 	var errs *config.Errors
 	if !errors.As(err, &errs) {
-		log.Error().Str("component", "configuration").Err(err).Msg("configuration not read again; nothing has changed")
+		log.Error().Str("component", "configuration").Err(err).Msg("configuration reload failed, keeping the current one")
 		return
 	}
 	for _, e := range errs.List {
 		log.Error().Str("component", "configuration").Str("error", e.Error()).Msg("error in the configuration")
 	}
-	log.Error().Str("component", "configuration").Int("errors", len(errs.List)).Msg("configuration not read again; nothing has changed")
+	log.Error().Str("component", "configuration").Int("errors", len(errs.List)).Msg("configuration reload failed, keeping the current one")
 }

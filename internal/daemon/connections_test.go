@@ -140,9 +140,9 @@ func testDeletedStreamIsCreatedAgainAtHub(t *testing.T) {
 func deleteAndAwait(t *testing.T, b *Bridge, book *logBook) {
 	t.Helper()
 	js := b.control.js
-	created := func(what string) func() bool {
-		before := len(book.with(`"what":"` + what + `"`))
-		return func() bool { return len(book.with(`"what":"`+what+`"`)) > before }
+	created := func(name string) func() bool {
+		before := len(book.with(`"name":"` + name + `"`))
+		return func() bool { return len(book.with(`"name":"`+name+`"`)) > before }
 	}
 	again := created("consumer TELEMETRY/ingest-workers")
 	require.NoError(t, js.DeleteConsumer(t.Context(), "TELEMETRY", "ingest-workers"))

@@ -225,7 +225,7 @@ func (u *laneUnit) stop(ctx context.Context) (abandoned int) {
 	publisher.Close()
 	u.connections.Forget(u.plan.ClientID)
 	if err := u.journal.Close(); err != nil {
-		u.log.Error().Str("component", "lane").Err(err).Msg("close journal")
+		u.log.Error().Str("component", "lane").Err(err).Msg("journal could not be closed")
 	}
 	return abandoned
 }

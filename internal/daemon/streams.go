@@ -65,7 +65,7 @@ func (c *control) logReport(r *streams.Report) {
 		return
 	}
 	for _, name := range r.Created {
-		c.log.Info().Str("what", name).Msg("created in JetStream")
+		c.log.Info().Str("name", name).Msg("stream or consumer created")
 	}
 	for _, note := range r.Notes {
 		if !slices.Contains(c.notes, note) {

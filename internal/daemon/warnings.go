@@ -66,7 +66,7 @@ func (u *laneUnit) warnings(now time.Time) []Problem {
 }
 
 // sessionLost is not logged here: the session itself logs it.
-const sessionLost = "the broker has lost the session: the messages queued for these lanes are gone"
+const sessionLost = "the broker has lost the session: the messages queued for these lanes are lost"
 
 // strays records when the lane last received a message for a topic that is not subscribed.
 type strays struct {

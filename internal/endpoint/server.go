@@ -99,7 +99,7 @@ func (l *Listener) Serve(p Program, log zerolog.Logger) *Server {
 func (s *Server) serve(l net.Listener) {
 	defer close(s.done)
 	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		s.log.Error().Str("component", "admin").Err(err).Msg("the admin endpoint has ended")
+		s.log.Error().Str("component", "admin").Err(err).Msg("admin endpoint stopped unexpectedly")
 	}
 }
 

@@ -262,7 +262,7 @@ func (i *Ingest) workersOptions(in *intake) consume.Options {
 			},
 			QuarantineProblem: in.takes.Set,
 			Quarantined: func(m *consume.Message, err error) {
-				log.Debug().Uint64("sequence", m.Sequence).AnErr("cause", err).Msg("to quarantine")
+				log.Debug().Uint64("sequence", m.Sequence).AnErr("cause", err).Msg("message quarantined")
 			},
 		},
 	}
@@ -342,10 +342,10 @@ func (i *Ingest) manageConsumer(ctx context.Context, spec streams.ConsumerSpec) 
 		return err
 	}
 	for _, name := range report.Created {
-		i.opts.Log.Info().Str("what", name).Msg("created in JetStream")
+		i.opts.Log.Info().Str("name", name).Msg("stream or consumer created")
 	}
 	for _, note := range report.Notes {
-		i.opts.Log.Warn().Str("component", "consumer").Str("note", note).Msg("consumer differs from what is expected")
+		i.opts.Log.Warn().Str("component", "consumer").Str("note", note).Msg("consumer differs from the configuration")
 	}
 	return nil
 }

@@ -88,7 +88,7 @@ func Open(ctx context.Context, c *config.Config, p *plan.Plan, hub Hub, log zero
 		if level == "error" && !reportedByPoll(line) {
 			e = log.Error().Str("component", "leaf")
 		}
-		e.Str("server_level", level).Str("server_says", line).Msg("log line of the embedded nats-server")
+		e.Str("server_level", level).Str("line", line).Msg("embedded nats-server")
 	}
 	node, err := leaf.Open(ctx, o)
 	if err != nil {

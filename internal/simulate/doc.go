@@ -26,8 +26,8 @@
 //
 // # Assumptions
 //
-// The order of a device's messages depends on assumptions that the simulation keeps unless its
-// set-up says "ragged":
+// The order of a device's messages depends on assumptions that the simulation keeps unless the
+// set-up is "ragged":
 //
 //   - A server that stops accepting messages, even silently, continues to refuse them until the
 //     publisher has noticed: a leader election (at least 4 s) is longer than the acknowledgement

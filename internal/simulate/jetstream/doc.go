@@ -4,7 +4,7 @@
 //
 //   - link.go: a bridge's connections, what is on the wire, and the answers
 //   - server.go: what the streams store, and how they answer
-//   - fault.go: streams that take nothing, and leaders that die
+//   - fault.go: streams that accept nothing, and leaders that die
 //   - lookup.go: what the streams answer when they are asked
 //
 // Every step is a call of the simulation; nothing happens on its own.
