@@ -119,7 +119,7 @@ func stop(ctx context.Context, b *daemon.Bridge, log zerolog.Logger) error {
 	// Close has its own timeout, and ctx has already ended.
 	err := b.Close(context.WithoutCancel(ctx))
 	switch {
-	case errors.Is(err, daemon.ErrAbandoned):
+	case errors.Is(err, daemon.ErrAbandoned), errors.Is(err, daemon.ErrNotClosed):
 		log.Warn().Str("component", "process").Str("abandoned", err.Error()).Msg("stopped")
 		return nil
 	case err != nil:

@@ -259,40 +259,44 @@ func (b *Bridge) tick(ctx context.Context) {
 	}
 }
 
-// closeTimeout bounds what Close does after the wait for messages in flight. During an attempt to connect, nats.go
-// closes no connection, and an attempt takes up to 5 s per server that does not answer.
+// closeTimeout bounds what Close does after the wait for messages in flight. During an attempt to
+// connect, nats.go closes no connection, and an attempt takes up to 5 s per server that does not
+// answer.
 const closeTimeout = 2 * time.Second
 
 // Close stops the bridge. It waits for messages in flight, at most stop_timeout or until ctx ends,
-// and then at most closeTimeout for the rest. The error reports the abandoned messages, which the
-// broker redelivers.
+// and then at most closeTimeout for the connections. The error reports the abandoned messages,
+// which the broker redelivers, and connections that are not closed yet. In leaf mode the local
+// store is closed in any case.
 func (b *Bridge) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.opts.Config.StopTimeout)
 	defer cancel()
-	closed := make(chan error, 1)
-	go func() { closed <- b.close(ctx) }()
-	select {
-	case err := <-closed:
-		return err
-	case <-ctx.Done():
-	}
-	select {
-	case err := <-closed:
-		return err
-	case <-time.After(closeTimeout):
-		return fmt.Errorf("%w: an attempt to connect is still in progress", ErrAbandoned)
-	}
-}
+	closing, end := context.WithCancel(context.Background())
+	defer end()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(closeTimeout, end) })()
 
-func (b *Bridge) close(ctx context.Context) error {
 	b.cancel()
-	b.ticking.Wait()
-	abandoned := b.stopLanes(ctx)
-	b.wait.Wait()
-	b.control.nc.Close()
-	b.dynamic.close()
-	b.tracing.Close(ctx)
+	abandoned := 0
+	stopped := make(chan int, 1)
+	closed := sleep.Await(closing, func() {
+		b.ticking.Wait()
+		stopped <- b.stopLanes(ctx)
+	})
+	if closed {
+		abandoned = <-stopped
+	} else {
+		abandoned = b.Totals().InFlight
+	}
+	closed = sleep.Await(closing, b.wait.Wait) && closed
 	err := b.leaf.Close()
+	closed = sleep.Await(closing, func() {
+		b.control.nc.Close()
+		b.dynamic.close()
+		b.tracing.Close(ctx)
+	}) && closed
+	if !closed {
+		err = errors.Join(err, ErrNotClosed)
+	}
 	if abandoned > 0 {
 		err = errors.Join(err, fmt.Errorf("%w: %d messages were not stored in time; the broker keeps them", ErrAbandoned, abandoned))
 	}
@@ -320,6 +324,9 @@ func (b *Bridge) stopLanes(ctx context.Context) (abandoned int) {
 
 // ErrAbandoned means that messages were still in flight when the bridge stopped.
 var ErrAbandoned = errors.New("stopped before everything was stored")
+
+// ErrNotClosed means that a connection was not closed in time. It ends with the process.
+var ErrNotClosed = errors.New("stopped before every connection was closed")
 
 // Problem is the reason why a part of the bridge is not ready.
 type Problem = health.Problem

@@ -52,7 +52,8 @@ func testSilentServersDelayNeitherStartNorStop(t *testing.T) {
 	}
 	select {
 	case err := <-stopped:
-		require.ErrorIs(t, err, ErrAbandoned)
+		require.ErrorIs(t, err, ErrNotClosed)
+		require.NotErrorIs(t, err, ErrAbandoned)
 	case <-time.After(testrun.Timeout):
 		require.Fail(t, "Close waits for the attempt")
 	}

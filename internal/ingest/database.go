@@ -114,25 +114,6 @@ func openDatabase(conf *pgxpool.Config, tables []*table, timeout time.Duration, 
 	}}, nil
 }
 
-// closeTimeout bounds close.
-const closeTimeout = 2 * time.Second
-
-func (d *database) close() { within(closeTimeout, d.pool.Close) }
-
-// within waits for end, at most limit. If the server does not answer, pgx takes up to 15 s to
-// cancel interrupted statements, which then continues in the background.
-func within(limit time.Duration, end func()) {
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		end()
-	}()
-	select {
-	case <-ended:
-	case <-time.After(limit):
-	}
-}
-
 // exchange writes rows in one transaction and returns the number of new rows. It is one round trip:
 // the query, the rows and their end are sent without waiting for an answer. If not all rows were
 // new, it verifies that the others are in the table: the success of the statement does not prove

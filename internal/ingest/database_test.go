@@ -54,16 +54,3 @@ func testProblemsArePerTable(t *testing.T) {
 		require.Empty(t, d.problems(), "another process has seen to it")
 	})
 }
-
-// The connections of a database that does not answer are given up.
-func TestStopTimeout(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		silent, began := make(chan struct{}), time.Now()
-		within(closeTimeout, func() { <-silent })
-		require.Equal(t, closeTimeout, time.Since(began))
-		close(silent)
-		within(closeTimeout, func() {})
-		require.Equal(t, closeTimeout, time.Since(began), "what has ended is not waited for")
-	})
-}

@@ -368,13 +368,21 @@ func concerns(p *conn.PermissionError, spec streams.ConsumerSpec) bool {
 // permanently.
 func (i *Ingest) Failed() <-chan error { return i.failed }
 
-// Close finishes and acknowledges batches in progress, for at most stop_timeout, then disconnects.
-// Other messages are redelivered, to this or another ingest.
+// Close finishes and acknowledges batches in progress, for at most stop_timeout, then disconnects,
+// for at most closeTimeout. Other messages are redelivered, to this or another ingest.
 func (i *Ingest) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), i.opts.Config.StopTimeout+closeTimeout)
+	defer cancel()
 	i.cancel()
-	// nats.go answers nothing during an attempt to connect: up to 5 s per server that does not answer.
-	within(i.opts.Config.StopTimeout+closeTimeout, i.wait.Wait)
-	within(closeTimeout, i.nc.Close)
-	i.database.close()
-	i.tracing.Close(context.Background())
+	closed := sleep.Await(ctx, i.wait.Wait)
+	closed = sleep.Await(ctx, i.database.pool.Close) && closed
+	closed = sleep.Await(ctx, i.nc.Close) && closed
+	i.tracing.Close(ctx)
+	if !closed {
+		i.opts.Log.Warn().Str("component", "process").Msg("stopped before every connection was closed")
+	}
 }
+
+// closeTimeout bounds what Close does after the batches. During an attempt to connect, nats.go closes no
+// connection (up to 5 s per server that does not answer), and pgx waits up to 15 s for statements that it cancels.
+const closeTimeout = 2 * time.Second
