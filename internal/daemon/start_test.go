@@ -3,6 +3,8 @@ package daemon
 import (
 	"context"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -18,20 +20,15 @@ import (
 func TestStart(t *testing.T) {
 	t.Parallel()
 	t.Run("silent servers delay neither start nor stop", testSilentServersDelayNeitherStartNorStop)
+	t.Run("silent hub does not keep leaf store open", testSilentHubDoesNotKeepLeafStoreOpen)
 	t.Run("nothing is sent before first stream check", testNothingIsSentBeforeFirstStreamCheck)
 }
 
-// A hundred servers accept and say nothing: one attempt takes longer than the test waits.
+// One attempt on all of them takes longer than the test waits.
 func testSilentServersDelayNeitherStartNorStop(t *testing.T) {
 	t.Parallel()
-	var urls []string
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts
-		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, l.Close()) })
-		urls = append(urls, "nats://"+l.Addr().String())
-	}
-	c, err := config.Load(config.Sources{Env: append(brokerOf(attesting(t)), "BRIDGE_STOP_TIMEOUT=1s", "NATS_URL="+strings.Join(urls, ","))})
+	urls := silentServers(t)
+	c, err := config.Load(config.Sources{Env: append(brokerOf(attesting(t)), "BRIDGE_STOP_TIMEOUT=1s", "NATS_URL="+urls)})
 	require.NoError(t, err)
 	started, stopped := make(chan *Bridge, 1), make(chan error, 1)
 	go func() {
@@ -57,6 +54,36 @@ func testSilentServersDelayNeitherStartNorStop(t *testing.T) {
 	case <-time.After(testrun.Timeout):
 		require.Fail(t, "Close waits for the attempt")
 	}
+}
+
+// silentServers returns the URLs of a hundred servers that accept and say nothing.
+func silentServers(t *testing.T) string {
+	t.Helper()
+	var urls []string
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, l.Close()) })
+		urls = append(urls, "nats://"+l.Addr().String())
+	}
+	return strings.Join(urls, ",")
+}
+
+// A store that was not closed counts as damaged once the host has restarted.
+func testSilentHubDoesNotKeepLeafStoreOpen(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	hub := silentServers(t)
+	leaf, _, _ := strings.Cut(hub, ",")
+	c, err := config.Load(config.Sources{Env: append(brokerOf(attesting(t)), "BRIDGE_STOP_TIMEOUT=1s", "NATS_URL="+hub, "BRIDGE_NATS_MODE=leaf",
+		"BRIDGE_NATS_LEAF_URL="+strings.Replace(leaf, "nats://", "nats-leaf://", 1), "BRIDGE_NATS_LEAF_DOMAIN=site-a", "BRIDGE_NATS_LEAF_STORE_DIR="+dir)})
+	require.NoError(t, err)
+	b, err := Open(t.Context(), Options{Config: c, Log: zerolog.Nop()})
+	require.NoError(t, err)
+	require.ErrorIs(t, b.Close(context.Background()), ErrNotClosed)
+	mark, err := os.ReadFile(filepath.Join(dir, "mqtt-nats-bridge.json"))
+	require.NoError(t, err)
+	require.Contains(t, string(mark), `"clean":true`)
 }
 
 // Streams may be in the midst of being created: what was sent then would in part be refused
