@@ -28,7 +28,7 @@ func For(err error) string {
 	case errors.As(err, &own):
 		return own.Advice()
 	}
-	for _, part := range []func(error) string{permission, connection, bucket, publishing, consumer, emqxAPI, leases} {
+	for _, part := range []func(error) string{lookup, permission, connection, bucket, publishing, consumer, emqxAPI, leases} {
 		if text := part(err); text != "" {
 			return text
 		}

@@ -97,3 +97,11 @@ func contradiction(c *streams.Contradiction) string {
 	}
 	return ""
 }
+
+// lookup returns advice about lookups that are not permitted. The reason is a permission error too.
+func lookup(err error) string {
+	if errors.Is(err, publish.ErrLookupDenied) {
+		return "allow the bridge's NATS user to publish to $JS.API.STREAM.MSG.GET.<stream>; see nats.conf"
+	}
+	return ""
+}

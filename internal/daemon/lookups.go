@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/publish"
@@ -67,9 +66,7 @@ func (c *control) lookupError(err error) {
 	if denied == nil || !strings.Contains(denied.Subject, publish.LookupSubject("", "")) || c.lookups.Err() != nil {
 		return // only the first of several streams is reported
 	}
-	c.lookups.Set(advice.With(
-		fmt.Errorf("look-ups in the streams are not permitted, so messages can be stored twice after an outage longer than the duplicate window: %w", denied),
-		"allow the bridge's NATS user to publish to $JS.API.STREAM.MSG.GET.<stream>; see nats.conf"))
+	c.lookups.Set(fmt.Errorf("%w, so messages can be stored twice after an outage longer than the duplicate window: %w", publish.ErrLookupDenied, denied))
 }
 
 // warnings lists the problems that do not keep the NATS side from being ready.

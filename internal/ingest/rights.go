@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/endpoint"
 	"mqtt-nats-bridge/jetstream/conn"
 )
@@ -38,7 +39,7 @@ func (r *rights) refused(err error) (known, first bool) {
 	if !was || time.Since(old.at) > missingFor {
 		old.Problem = endpoint.Problem{
 			Component: "nats", Problem: "the NATS user may not publish to " + subject + ": " + what,
-			Advice: "give it the permission; see nats.conf", Since: time.Now(),
+			Advice: advice.For(&conn.PermissionError{Operation: denied.Operation, Subject: subject}), Since: time.Now(),
 		}
 		first = true
 	}

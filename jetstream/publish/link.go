@@ -189,7 +189,7 @@ func (p *Publisher) connectionClosed(link Link) {
 
 // reopen replaces a connection that was closed permanently.
 func (p *Publisher) reopen() {
-	p.opts.Log.Warn().Str("component", "nats").AnErr("problem", p.link.LastError()).Msg("NATS connection closed permanently, opening another")
+	p.withAdvice(p.opts.Log.Warn().Str("component", "nats"), p.link.LastError()).Msg("NATS connection closed permanently, opening another")
 	p.reopening.Go(func() {
 		for p.connect() != nil {
 			select {

@@ -386,7 +386,8 @@ func (p *Publisher) denyLookups(err error) {
 	p.endLookups()
 	p.lookups.denied = fmt.Errorf("%w: %w", ErrLookupDenied, err)
 	p.lookups.generation = p.link.Generation()
-	p.opts.Log.Warn().Str("component", "streams").AnErr("problem", err).Msg("lookups are not permitted, resending messages that JetStream's deduplication may have forgotten")
+	p.withAdvice(p.opts.Log.Warn().Str("component", "streams"), p.lookups.denied).
+		Msg("lookups are not permitted, resending messages that JetStream's deduplication may have forgotten")
 	p.continueSending()
 }
 

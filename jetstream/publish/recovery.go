@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
@@ -195,13 +197,19 @@ func (p *Publisher) logLasting() {
 		return
 	}
 	r.logged = true
-	line := p.opts.Log.Error().Str("component", "jetstream").AnErr("problem", r.problem)
+	p.withAdvice(p.opts.Log.Error().Str("component", "jetstream"), r.problem).
+		Int("waiting", p.win.len()).Msg("JetStream does not store messages, keeping them and retrying")
+}
+
+// withAdvice adds the problem to a log line, and the advice if there is any.
+func (p *Publisher) withAdvice(line *zerolog.Event, problem error) *zerolog.Event {
+	line.AnErr("problem", problem)
 	if p.opts.Advice != nil {
-		if text := p.opts.Advice(r.problem); text != "" {
+		if text := p.opts.Advice(problem); text != "" {
 			line.Str("advice", text)
 		}
 	}
-	line.Int("waiting", p.win.len()).Msg("JetStream does not store messages, keeping them and retrying")
+	return line
 }
 
 // reconnected starts a recovery, unless a send has already noticed the new connection and started
