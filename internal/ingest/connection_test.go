@@ -20,7 +20,7 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// Nothing ends a connection when somebody deletes one.
+// Deleting a consumer does not end the connection.
 func TestDeletedConsumer(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, sharedPostgres(t))
@@ -32,7 +32,7 @@ func TestDeletedConsumer(t *testing.T) {
 	r.eventually(func() bool { return i.Tables()[0].Rows == 1 }, func() any { return i.Problems() })
 }
 
-// It is named when the server says so.
+// A missing permission is named when the server reports it.
 func TestMissingPermissionToCreate(t *testing.T) {
 	t.Parallel()
 	server := peers.NATSServer(t, peers.NATSOptions{Config: `
@@ -58,8 +58,8 @@ func TestMissingPermissionToCreate(t *testing.T) {
 	}, func() any { return i.Problems() })
 }
 
-// The file is read again when NATS has been restarted with another
-// password, and until then ingest says what is wrong, and what to do.
+// The file is reread when NATS has been restarted with another password. Until then ingest
+// reports the problem and its advice.
 func TestRotatedPassword(t *testing.T) {
 	t.Parallel()
 	port, store, file := testrun.Address(t).Port, t.TempDir(), filepath.Join(t.TempDir(), "password")
@@ -88,7 +88,7 @@ func TestRotatedPassword(t *testing.T) {
 	r.eventually(func() bool { ready, _ := i.Ready(); return ready }, func() any { return i.Problems() })
 }
 
-// A hundred servers accept and say nothing: one attempt takes longer than the test waits.
+// A hundred servers accept connections and send nothing: one attempt takes longer than the test waits.
 func TestSilentServers(t *testing.T) {
 	t.Parallel()
 	var urls []string

@@ -15,8 +15,8 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 )
 
-// One report from the future must not be the newest until then, and neither must
-// one that an earlier version stored as such.
+// A report from the future must not stay the newest until its time comes, whether this or
+// an earlier version stored it.
 func aWrongClock(t *testing.T, r *rig) {
 	i := r.ingest("batch.messages=3")
 	at := func(second int) map[string]string {
@@ -44,8 +44,8 @@ func aWrongClock(t *testing.T, r *rig) {
 	require.Equal(t, []uint64{1, 3, 1}, ignored)
 }
 
-// What an earlier version stored with a clock from the future.
-func futureIsForgotten(t *testing.T, r *rig) {
+// An earlier version stored these times, from a clock in the future.
+func futureIsDiscarded(t *testing.T, r *rig) {
 	r.migrate()
 	_, err := r.db.Exec(t.Context(), `
 		INSERT INTO device_state VALUES
@@ -58,7 +58,7 @@ func futureIsForgotten(t *testing.T, r *rig) {
 	require.Equal(t, []string{"2026-01-01 00:00:00"}, r.query(`SELECT (acknowledged_at AT TIME ZONE 'UTC')::text FROM device_commands`))
 }
 
-// Each element is a row, once, and the message is one all the same.
+// Each element becomes one row, and the message is still counted once.
 func arraysAreSplit(t *testing.T, r *rig) {
 	r.ingest("telemetry.payload=split")
 	r.publish(
@@ -81,9 +81,9 @@ func arraysAreSplit(t *testing.T, r *rig) {
 	require.Equal(t, want, rows(), "the same messages again")
 }
 
-// A trigger drops rows without an error. Nothing that is not in the table is
+// A trigger drops rows without an error. A row that is not in the table is not
 // acknowledged as stored.
-func vanishingRows(t *testing.T, r *rig) {
+func rowsDroppedByATrigger(t *testing.T, r *rig) {
 	r.migrate()
 	_, err := r.db.Exec(t.Context(), `
 		CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -108,7 +108,7 @@ func vanishingRows(t *testing.T, r *rig) {
 	awaitWell(r, i)
 }
 
-// Without a policy no row is taken, and the grants are in order.
+// Without a policy no row is accepted, although the grants are correct.
 func rowLevelSecurity(t *testing.T, r *rig) {
 	r.migrate()
 	user := fmt.Sprint("ingest_rls_", time.Now().UnixNano())
@@ -131,8 +131,7 @@ func rowLevelSecurity(t *testing.T, r *rig) {
 	require.Equal(t, []string{"2"}, r.query(`SELECT count(*)::text FROM telemetry`))
 }
 
-// A lock that outlasts every delivery that a message may have is no fault
-// of its row.
+// A lock may outlast all deliveries of a message; its row is still not at fault.
 func TestDatabaseLocked(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, sharedPostgres(t))
@@ -151,7 +150,7 @@ func TestDatabaseLocked(t *testing.T) {
 	require.Equal(t, []string{"1"}, r.query(`SELECT count(*)::text FROM telemetry`))
 }
 
-// A primary that became read-only is left for the one that is not.
+// ingest leaves a primary that became read-only for one that is writable.
 func TestDatabaseSwitchover(t *testing.T) {
 	t.Parallel()
 	first, second := peers.Postgres(t, "fsync=off"), peers.Postgres(t, "fsync=off")

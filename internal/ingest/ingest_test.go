@@ -15,41 +15,41 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// TestIngest has the promises that one PostgreSQL serves, each with a database and a
-// NATS server of its own.
+// TestIngest runs the cases that share one PostgreSQL, each with its own database and
+// NATS server.
 func TestIngest(t *testing.T) {
 	t.Parallel()
 	p := sharedPostgres(t)
-	for name, promise := range map[string]func(*testing.T, *rig){
-		"a message becomes a row":                         aMessageBecomesARow,
-		"what comes again changes nothing":                whatComesAgainChangesNothing,
-		"recreated stream is a new one":                   aNewStreamIsNotMistaken,
-		"bad input goes to quarantine and delays nothing": badInputGoesToQuarantine,
-		"what only the database refuses is found":         whatOnlyTheDatabaseRefuses,
-		"a row that always fails blocks nothing":          aRowThatAlwaysFails,
-		"the newest state wins":                           theNewestStateWins,
-		"commands keep their newest acknowledgement":      commandsKeepTheNewest,
-		"within a millisecond the stream's order is kept": withinAMillisecond,
-		"a quarantined message comes back once":           aQuarantinedMessageComesBack,
-		"tables are awaited where others make them":       tablesAreAwaited,
-		"consumers are made where the bridge was not yet": consumersAreMade,
-		"who may not create tables says so, and runs":     whoMayNotCreate,
-		"copies that come together are one row":           copiesThatComeTogether,
-		"a partition that is missing is waited for":       aPartitionIsMissing,
-		"metrics keep their names":                        metricsKeepTheirNames,
-		"a hypertable is made where TimescaleDB is":       aHypertableIsMade,
-		"one table that is locked out is not forgotten":   oneTableIsLockedOut,
-		"a database that is not UTF-8 keeps the letters":  aDatabaseThatIsNotUTF8,
-		"a clock that is wrong is not believed":           aWrongClock,
-		"a trace goes on":                                 aTraceGoesOn,
-		"a stored time from the future is forgotten":      futureIsForgotten,
-		"arrays are split into rows":                      arraysAreSplit,
-		"rows that vanish are not acknowledged":           vanishingRows,
-		"row level security is named":                     rowLevelSecurity,
+	for name, test := range map[string]func(*testing.T, *rig){
+		"a message becomes a row":                          aMessageBecomesARow,
+		"redelivery changes nothing":                       redeliveryChangesNothing,
+		"recreated stream is a new one":                    recreatedStreamIsNew,
+		"bad input goes to quarantine and delays nothing":  badInputGoesToQuarantine,
+		"rows that only the database rejects are found":    rowsOnlyTheDatabaseRejects,
+		"a row that always fails blocks nothing":           aRowThatAlwaysFails,
+		"the newest state wins":                            theNewestStateWins,
+		"commands keep their newest acknowledgement":       commandsKeepTheNewest,
+		"within a millisecond the stream's order is kept":  withinAMillisecond,
+		"a quarantined message is replayed once":           aQuarantinedMessageIsReplayed,
+		"externally created tables are awaited":            tablesAreAwaited,
+		"missing consumers are created":                    missingConsumersAreCreated,
+		"missing CREATE permission is reported":            missingCreatePermission,
+		"simultaneous copies become one row":               simultaneousCopies,
+		"a missing partition is awaited":                   aPartitionIsMissing,
+		"metrics keep their names":                         metricsKeepTheirNames,
+		"a hypertable is created with TimescaleDB":         aHypertableIsCreated,
+		"a failing table is reported beside a healthy one": aFailingTableIsReported,
+		"text is kept in a database that is not UTF-8":     aDatabaseThatIsNotUTF8,
+		"a wrong device clock is ignored":                  aWrongClock,
+		"a trace is continued":                             aTraceIsContinued,
+		"a stored time from the future is discarded":       futureIsDiscarded,
+		"arrays are split into rows":                       arraysAreSplit,
+		"rows dropped by a trigger are not acknowledged":   rowsDroppedByATrigger,
+		"row-level security is reported":                   rowLevelSecurity,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			promise(t, newRig(t, p))
+			test(t, newRig(t, p))
 		})
 	}
 }
@@ -71,20 +71,20 @@ func aMessageBecomesARow(t *testing.T, r *rig) {
 	require.Regexp(t, `^2023-11-14 22:13:20.123\|acme\|dev-1\|battery\|{"v": 3.3, "ts": 1700000000123}\|null\|m2\|2\|20`, got[1])
 	require.Regexp(t, `^2023-11-14 21:13:20.5\|a.b\|\|t\|.*\|m3\|3\|`, got[2])
 	require.Equal(t, `2024-01-01 00:00:00.001|acme|dev-2|telemetry|{"no": "ts"}|null|m4|4|2024-01-01 00:00:00.001`, got[3])
-	// Without any word on the time, the stream's; without an id, one of its own.
+	// A message without a time gets the stream's; one without an id gets a generated id.
 	require.Equal(t, []string{"true|true"}, r.query(`SELECT concat_ws('|', (time = received_at)::text, (msg_id LIKE 'TELEMETRY-5-%')::text) FROM telemetry WHERE stream_seq = 5`))
 	require.Len(t, got, 5)
 	require.EqualValues(t, 5, i.Tables()[0].Rows)
 }
 
-// contents is all tables but for when something happened to be seen.
+// contents returns the rows of all tables.
 func (r *rig) contents() []string {
 	all := r.query(`SELECT t::text FROM telemetry t ORDER BY msg_id, time`)
 	all = append(all, r.query(`SELECT t::text FROM device_state t ORDER BY 1`)...)
 	return append(all, r.query(`SELECT t::text FROM device_commands t ORDER BY 1`)...)
 }
 
-func whatComesAgainChangesNothing(t *testing.T, r *rig) {
+func redeliveryChangesNothing(t *testing.T, r *rig) {
 	_, stop := r.start()
 	for n := range 300 {
 		r.publish(
@@ -109,7 +109,7 @@ func whatComesAgainChangesNothing(t *testing.T, r *rig) {
 }
 
 // The column stream_seq begins at 1 again.
-func aNewStreamIsNotMistaken(t *testing.T, r *rig) {
+func recreatedStreamIsNew(t *testing.T, r *rig) {
 	r.ingest()
 	same := message{"tenant.acme.device.dev-1.telemetry", `{"ts":1700000000}`, nil}
 	r.publish(same, same)
@@ -127,8 +127,8 @@ func aNewStreamIsNotMistaken(t *testing.T, r *rig) {
 	require.Equal(t, []string{"4"}, r.query(`SELECT count(*)::text FROM telemetry`))
 }
 
-// What its encoding has is stored as it is, what it has not is
-// not stored as something else.
+// Text within the database's encoding is stored unchanged; other text is quarantined and
+// not converted.
 func aDatabaseThatIsNotUTF8(t *testing.T, r *rig) {
 	_, err := r.db.Exec(t.Context(), "CREATE DATABASE "+r.db.Config().Database+"_latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
 	require.NoError(t, err)
@@ -193,10 +193,10 @@ func badInputGoesToQuarantine(t *testing.T, r *rig) {
 		require.Equal(t, m.Header.Get("Bridge-Msg-Id")+".bad_payload", m.Header.Get("Nats-Msg-Id"))
 		require.Equal(t, "tenant/acme/device/dev-1/telemetry", m.Header.Get("Mqtt-Topic"))
 	}
-	require.Zero(t, i.Tables()[0].Halvings, "the database was not asked")
+	require.Zero(t, i.Tables()[0].Halvings, "no row was sent to the database")
 }
 
-func whatOnlyTheDatabaseRefuses(t *testing.T, r *rig) {
+func rowsOnlyTheDatabaseRejects(t *testing.T, r *rig) {
 	r.migrate()
 	_, err := r.db.Exec(t.Context(), `ALTER TABLE telemetry ADD CHECK (payload->>'v' IS NULL OR (payload->>'v')::int > 0)`)
 	require.NoError(t, err)
@@ -220,8 +220,7 @@ func whatOnlyTheDatabaseRefuses(t *testing.T, r *rig) {
 	require.NotZero(t, i.Tables()[0].Halvings)
 }
 
-// The row fails with an error that says nothing of a row, or that elsewhere
-// is one of the whole table.
+// The row fails with an error that names no row, or that usually concerns the whole table.
 func aRowThatAlwaysFails(t *testing.T, r *rig) {
 	r.migrate()
 	_, err := r.db.Exec(t.Context(), `
@@ -265,7 +264,7 @@ func theNewestStateWins(t *testing.T, r *rig) {
 	report("d1", `{"version":1,"reported":{"v":1}}`, "2026-01-01T00:00:09Z")
 	report("d1", `{"version":10,"reported":{"v":10}}`, "2026-01-01T00:00:03Z")
 	report("d1", `{"version":9,"reported":{"v":9}}`, "2026-01-01T00:00:04Z")
-	report("d2", `{"a":1}`, "2026-01-01T00:00:02Z") // no version: the later time
+	report("d2", `{"a":1}`, "2026-01-01T00:00:02Z") // no version: the later time wins
 	report("d2", `{"a":0}`, "2026-01-01T00:00:01Z")
 	report("d3", `{"a":1,"ts":1767225600}`, "2026-01-02T00:00:00Z")
 	report("d3", `{"a":0,"ts":1767225599}`, "2026-01-03T00:00:00Z") // sent late
@@ -293,8 +292,8 @@ func commandsKeepTheNewest(t *testing.T, r *rig) {
 	require.Len(t, r.quarantined(), 2)
 }
 
-// A device that sends two messages together gets one time for both
-// from the broker. Also over batches, and when it all comes again.
+// The broker gives two messages that a device sends together the same time. The order is
+// kept across batches, and when all messages are redelivered.
 func withinAMillisecond(t *testing.T, r *rig) {
 	send := func(status string) {
 		at := map[string]string{"Bridge-Time": "2026-01-01T00:00:00.001Z"}
@@ -325,9 +324,9 @@ func withinAMillisecond(t *testing.T, r *rig) {
 	require.Equal(t, before, r.contents())
 }
 
-// After the cause is fixed, messages are copied from
-// quarantine to their subject, by a hand that does it twice.
-func aQuarantinedMessageComesBack(t *testing.T, r *rig) {
+// After the cause is fixed, an operator copies messages from quarantine to their subjects,
+// twice.
+func aQuarantinedMessageIsReplayed(t *testing.T, r *rig) {
 	r.migrate()
 	_, err := r.db.Exec(t.Context(), `ALTER TABLE telemetry ADD CONSTRAINT small CHECK (NOT payload ? 'big')`)
 	require.NoError(t, err)
@@ -349,7 +348,7 @@ func aQuarantinedMessageComesBack(t *testing.T, r *rig) {
 				}
 			}
 			if n == 1 {
-				copy.Header.Del("Nats-Msg-Id") // so that the stream takes it twice
+				copy.Header.Del("Nats-Msg-Id") // so that the stream stores it twice
 			}
 			_, err := r.js.PublishMsg(t.Context(), copy)
 			require.NoError(t, err)
@@ -381,7 +380,7 @@ func tablesAreAwaited(t *testing.T, r *rig) {
 	require.Empty(t, steps)
 }
 
-func consumersAreMade(t *testing.T, r *rig) {
+func missingConsumersAreCreated(t *testing.T, r *rig) {
 	require.NoError(t, r.js.DeleteConsumer(t.Context(), "TELEMETRY", "ingest-workers"))
 	r.publish(telemetry("m1", `{}`))
 	i := r.ingest()
@@ -391,9 +390,9 @@ func consumersAreMade(t *testing.T, r *rig) {
 	require.Equal(t, 30*time.Second, info.CachedInfo().Config.AckWait)
 }
 
-// whoMayNotCreate runs where the tables are there, and says what to do where they
-// are not.
-func whoMayNotCreate(t *testing.T, r *rig) {
+// missingCreatePermission checks that ingest runs if the tables exist, and reports what to
+// do if they do not.
+func missingCreatePermission(t *testing.T, r *rig) {
 	role := fmt.Sprintf("ingest_%d", time.Now().UnixNano())
 	_, err := r.db.Exec(t.Context(), `CREATE ROLE `+role+` LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC`)
 	require.NoError(t, err)
@@ -421,8 +420,8 @@ func whoMayNotCreate(t *testing.T, r *rig) {
 	require.Equal(t, []string{"m1"}, r.query(`SELECT msg_id FROM telemetry`))
 }
 
-// What is stored in another table does not hide it.
-func oneTableIsLockedOut(t *testing.T, r *rig) {
+// Rows stored in another table do not hide the failure.
+func aFailingTableIsReported(t *testing.T, r *rig) {
 	r.migrate()
 	_, err := r.db.Exec(t.Context(), `ALTER TABLE device_state RENAME TO elsewhere`)
 	require.NoError(t, err)
@@ -440,10 +439,9 @@ func oneTableIsLockedOut(t *testing.T, r *rig) {
 	awaitWell(r, i)
 }
 
-// While ingest was stopped somebody published messages again,
-// after the stream's duplicate window, and nothing but their ids says so. Copies come
-// in one batch or to two workers concurrently.
-func copiesThatComeTogether(t *testing.T, r *rig) {
+// While ingest was stopped, messages were published again after the stream's duplicate
+// window; only their ids show that. Copies arrive in one batch or at two workers concurrently.
+func simultaneousCopies(t *testing.T, r *rig) {
 	s, err := r.js.Stream(t.Context(), "TELEMETRY")
 	require.NoError(t, err)
 	cfg := s.CachedInfo().Config

@@ -13,8 +13,8 @@ import (
 	"mqtt-nats-bridge/internal/pki"
 )
 
-// metricsKeepTheirNames compares what /metrics says of ingest with a file: name, kind
-// and labels of each metric, no values. Dashboards and alerts rest on it.
+// metricsKeepTheirNames compares the output of /metrics with a file: name, kind
+// and labels of each metric, no values. Dashboards and alerts depend on them.
 func metricsKeepTheirNames(t *testing.T, r *rig) {
 	authority, err := pki.New()
 	require.NoError(t, err)

@@ -31,9 +31,9 @@ const timescale = `
 		relation regclass, dimension point, create_default_indexes boolean = true, if_not_exists boolean = false, migrate_data boolean = false)
 	RETURNS TABLE (hypertable_id integer, created boolean) LANGUAGE sql AS 'SELECT 1, false'`
 
-// With the extension, telemetry becomes a hypertable, wherever the extension is; without
-// it, which is everywhere else in these tests, there is no such function to call.
-func aHypertableIsMade(t *testing.T, r *rig) {
+// With the extension, in whatever schema, telemetry becomes a hypertable. Without it, as in
+// all other tests, the function does not exist.
+func aHypertableIsCreated(t *testing.T, r *rig) {
 	_, err := r.db.Exec(t.Context(), timescale)
 	require.NoError(t, err)
 	_, err = r.db.Exec(t.Context(), "CREATE SCHEMA bridge")

@@ -63,7 +63,7 @@ func TestDatabaseOutage(t *testing.T) {
 	t.Run("stop does not wait for silent database", testStopDoesNotWaitForSilentDatabase)
 }
 
-// It is unreachable at the start, killed, and there without an answer.
+// The database is unreachable at the start, then killed, then reachable without an answer.
 func testIngestWaitsAndLosesNothing(t *testing.T) {
 	t.Parallel()
 	process := peers.Postgres(t)
@@ -86,7 +86,7 @@ func testIngestWaitsAndLosesNothing(t *testing.T) {
 	awaitWell(r, i)
 
 	// The server's processes outlive their parent by a moment, and may still store some:
-	// that what is acknowledged is stored shows in the count at the end.
+	// the count at the end shows that every acknowledged message is stored.
 	process.Kill9()
 	publish(10)
 	awaitProblem(r, i, "PostgreSQL")
@@ -112,8 +112,7 @@ func testIngestWaitsAndLosesNothing(t *testing.T) {
 	require.Empty(t, r.quarantined())
 }
 
-// Each refusal, what it says, and what
-// fixes it.
+// Each error of the database, what ingest reports, and what fixes it.
 func TestDatabaseRefusal(t *testing.T) {
 	t.Parallel()
 	p := sharedPostgres(t)
@@ -121,22 +120,22 @@ func TestDatabaseRefusal(t *testing.T) {
 		return `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '` + code + `'; END $$;
 			CREATE TRIGGER refuse BEFORE INSERT ON telemetry FOR EACH ROW EXECUTE FUNCTION refuse()`
 	}
-	const mended = `DROP TRIGGER refuse ON telemetry`
+	const fixed = `DROP TRIGGER refuse ON telemetry`
 	for name, c := range map[string]struct {
-		breaks, mends string
+		breaks, fixes string
 		says          []string
 	}{
-		"disk full":     {raise("53100"), mended, []string{"53100", "free space"}},
-		"shutting down": {raise("57P01"), mended, []string{"57P01"}},
-		"locked":        {raise("55P03"), mended, []string{"55P03"}},
-		"read-only":     {raise("25006"), mended, []string{"25006", "standby"}},
-		"I/O error":     {raise("58030"), mended, []string{"58030"}},
+		"disk full":     {raise("53100"), fixed, []string{"53100", "free space"}},
+		"shutting down": {raise("57P01"), fixed, []string{"57P01"}},
+		"locked":        {raise("55P03"), fixed, []string{"55P03"}},
+		"read-only":     {raise("25006"), fixed, []string{"25006", "standby"}},
+		"I/O error":     {raise("58030"), fixed, []string{"58030"}},
 		"no table":      {`ALTER TABLE telemetry RENAME TO elsewhere`, `ALTER TABLE elsewhere RENAME TO telemetry`, []string{"42P01", "ingest migrate"}},
 		"no key":        {`ALTER TABLE telemetry DROP CONSTRAINT telemetry_pkey`, `ALTER TABLE telemetry ADD PRIMARY KEY (msg_id, time)`, []string{"42P10", "primary key"}},
 		"no column":     {`ALTER TABLE telemetry RENAME cn TO nc`, `ALTER TABLE telemetry RENAME nc TO cn`, []string{"42703", "ingest migrate"}},
 		"own column": {`ALTER TABLE telemetry ADD site text NOT NULL`,
 			`ALTER TABLE telemetry ALTER site SET DEFAULT 'unknown'`, []string{"23502", "give the column site of telemetry a default"}},
-		"serialization fails": {raise("40001"), mended, []string{"40001"}},
+		"serialization fails": {raise("40001"), fixed, []string{"40001"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -150,7 +149,7 @@ func TestDatabaseRefusal(t *testing.T) {
 			i := r.ingest()
 			awaitProblem(r, i, c.says...)
 			requireUnacknowledged(r, 20)
-			_, err = r.db.Exec(t.Context(), c.mends)
+			_, err = r.db.Exec(t.Context(), c.fixes)
 			require.NoError(t, err)
 			r.settled()
 			awaitWell(r, i)
@@ -161,7 +160,7 @@ func TestDatabaseRefusal(t *testing.T) {
 	}
 }
 
-// requireEnds fails where stop does not return.
+// requireEnds fails if stop does not return.
 func requireEnds(t *testing.T, stop func(), otherwise string) {
 	t.Helper()
 	done := make(chan struct{})
@@ -187,14 +186,14 @@ func testStopEndsWithinItsTimeout(t *testing.T) {
 	process.Stop()
 	r.publish(telemetry("m1", `{}`))
 	awaitProblem(r, i, "cannot be reached")
-	requireEnds(t, stop, "it does not stop")
-	// What it had comes immediately, not after the ack wait.
+	requireEnds(t, stop, "ingest does not stop")
+	// Its messages are redelivered immediately, not after the ack wait.
 	process.Start()
 	r.ingest()
 	r.settled()
 }
 
-// pgx waits for it, for 15 s after stop_timeout.
+// pgx itself would wait for the database for 15 s after stop_timeout.
 func testStopDoesNotWaitForSilentDatabase(t *testing.T) {
 	t.Parallel()
 	process := peers.Postgres(t)
@@ -204,11 +203,11 @@ func testStopDoesNotWaitForSilentDatabase(t *testing.T) {
 	i, stop := r.start("stop_timeout=200ms")
 	r.publish(telemetry("m1", `{}`))
 	r.settled()
-	t.Cleanup(link.Mend) // before what drops the database
+	t.Cleanup(link.Mend) // before the clean-up that drops the database
 	link.Impair(peers.Impairment{Hold: true}, peers.Impairment{Hold: true})
 	r.publish(telemetry("m2", `{}`))
 	r.eventually(func() bool { return i.Tables()[0].InHand == 1 }, func() any { return i.Tables() })
-	requireEnds(t, stop, "it waits for the database")
+	requireEnds(t, stop, "the stop waits for the database")
 }
 
 func TestNATSOutage(t *testing.T) {
@@ -218,8 +217,8 @@ func TestNATSOutage(t *testing.T) {
 	t.Run("permanently closed connection ends ingest", testPermanentlyClosedConnectionEndsIngest)
 }
 
-// A consumer that the bridge does not know, at
-// a server that comes back without its store.
+// The bridge does not manage this consumer, and it is missing when the server is reachable
+// again.
 func testOwnConsumerIsCreatedAgainOnReconnect(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, sharedPostgres(t))
@@ -236,8 +235,7 @@ func testOwnConsumerIsCreatedAgainOnReconnect(t *testing.T) {
 	awaitWell(r, i)
 }
 
-// What was acknowledged into the void comes
-// again and changes nothing.
+// Messages whose acks were lost are redelivered, and change nothing.
 func testIngestCatchesUpAfterServerIsKilled(t *testing.T) {
 	t.Parallel()
 	p := sharedPostgres(t)
@@ -252,7 +250,7 @@ func testIngestCatchesUpAfterServerIsKilled(t *testing.T) {
 	c, err := r.js.Consumer(t.Context(), "TELEMETRY", "ingest-workers")
 	require.NoError(t, err)
 	shorter := c.CachedInfo().Config
-	shorter.AckWait = 2 * time.Second // what was in progress comes after it
+	shorter.AckWait = 2 * time.Second // messages in progress are redelivered after it
 	_, err = r.js.UpdateConsumer(t.Context(), "TELEMETRY", shorter)
 	require.NoError(t, err)
 	i := r.ingest("batch.messages=50", "batch.flush=20ms")
@@ -279,7 +277,7 @@ func testIngestCatchesUpAfterServerIsKilled(t *testing.T) {
 }
 
 // nats.go closes a connection for good on a line that the server finds too long, or on an
-// error that it does not know. Under TLS nothing sees that before it does.
+// error that it does not know. Under TLS nothing else detects that earlier.
 func testPermanentlyClosedConnectionEndsIngest(t *testing.T) {
 	t.Parallel()
 	tls, ca := peers.NATSTLS(t)
@@ -292,8 +290,8 @@ func testPermanentlyClosedConnectionEndsIngest(t *testing.T) {
 	case err := <-i.Failed():
 		require.ErrorContains(t, err, "closed permanently: nats: maximum control line exceeded")
 	case <-time.After(testrun.Timeout):
-		require.Fail(t, "it goes on without a connection")
+		require.Fail(t, "ingest continues without a connection")
 	}
 	stop()
-	require.Empty(t, i.Failed(), "its own end is no failure")
+	require.Empty(t, i.Failed(), "a requested stop is not a failure")
 }

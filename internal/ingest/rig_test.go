@@ -35,8 +35,8 @@ type testServer struct {
 	process *peers.PostgresProcess // nil where DATABASE_URL gave it
 }
 
-// sharedPostgres is the one that DATABASE_URL names, whose user may create
-// databases, or a process of the test's own.
+// sharedPostgres is the server that DATABASE_URL names, whose user must have permission to
+// create databases, or else the test's own process.
 func sharedPostgres(t *testing.T) *testServer {
 	t.Helper()
 	if given := os.Getenv("DATABASE_URL"); given != "" {
@@ -113,7 +113,7 @@ func createDatabase(t *testing.T, base string) string {
 	return u.String()
 }
 
-// ingest starts one; it stops with the test.
+// ingest starts an ingest that stops with the test.
 func (r *rig) ingest(set ...string) *Ingest {
 	r.t.Helper()
 	i, stop := r.start(set...)
@@ -145,7 +145,7 @@ func (r *rig) start(set ...string) (_ *Ingest, stop func()) {
 	}
 }
 
-// migrate creates the tables before there is an ingest.
+// migrate creates the tables before an ingest runs.
 func (r *rig) migrate() {
 	r.t.Helper()
 	conf, err := pgx.ParseConfig(r.database)
@@ -154,7 +154,7 @@ func (r *rig) migrate() {
 	require.NoError(r.t, err)
 }
 
-// message is one to publish.
+// message is a message to publish.
 type message struct {
 	subject, payload string
 	headers          map[string]string
@@ -179,7 +179,7 @@ func telemetry(msgID, payload string) message {
 	return message{"tenant.acme.device.dev-1.telemetry", payload, id(msgID)}
 }
 
-// query is one column of a result as text, NULL as "null".
+// query returns one column of a result as text, NULL as "null".
 func (r *rig) query(sql string) []string {
 	r.t.Helper()
 	rows, err := r.db.Query(r.t.Context(), sql)
@@ -212,8 +212,8 @@ func (r *rig) settled() {
 				return false
 			}
 			info = c.CachedInfo()
-			// A consumer learns of new messages in its own time: no pending
-			// ones says nothing as long as it has not come to the last.
+			// A consumer learns of new messages with a delay: zero pending
+			// messages prove nothing until it has reached the last one.
 			return info.NumPending == 0 && info.NumAckPending == 0 && info.Delivered.Stream >= s.CachedInfo().State.LastSeq
 		}, func() any { return info })
 	}
@@ -230,7 +230,7 @@ func (r *rig) eventually(done func() bool, said func() any) {
 	}
 }
 
-// quarantined is the messages in quarantine, oldest first.
+// quarantined returns the messages in quarantine, oldest first.
 func (r *rig) quarantined() []*natsjs.RawStreamMsg {
 	r.t.Helper()
 	s, err := r.js.Stream(r.t.Context(), "QUARANTINE")
@@ -247,7 +247,7 @@ func (r *rig) quarantined() []*natsjs.RawStreamMsg {
 	return all
 }
 
-// replay has the consumers begin at the first message again.
+// replay makes the consumers start again at the first message.
 func (r *rig) replay() {
 	r.t.Helper()
 	for stream, consumer := range map[string]string{"TELEMETRY": "ingest-workers", "SHADOW": "ingest-shadow", "COMMANDS": "ingest-commands"} {

@@ -10,9 +10,9 @@ import (
 	"mqtt-nats-bridge/internal/otlptest"
 )
 
-// What the bridge has sampled has a span as a child of the bridge's, whatever
-// became of it; other messages have none.
-func aTraceGoesOn(t *testing.T, r *rig) {
+// A message that the bridge has sampled has a span below the bridge's, whatever its result;
+// other messages have none.
+func aTraceIsContinued(t *testing.T, r *rig) {
 	collector := otlptest.New(t)
 	traced := func(m message, parent string) message {
 		m.headers = maps.Clone(m.headers)
