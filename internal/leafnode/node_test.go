@@ -18,8 +18,8 @@ func TestNode(t *testing.T) {
 	t.Run("acks of unreachable hub are kept", testAcksOfUnreachableHubAreKept)
 }
 
-// The hub's streams are looked at every half minute: what is wrong with them has
-// been so since it was seen first.
+// The hub's streams are checked every half minute: a problem has existed since it was first
+// seen.
 func testHubStreamProblemKeepsItsStartTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -36,23 +36,23 @@ func testHubStreamProblemKeepsItsStartTime(t *testing.T) {
 	})
 }
 
-// A power cut takes a hub away, and its latest minutes with it: what it had said
-// before that it has must be kept here until it is back and says so again.
+// A hub loses its latest minutes in a power cut. The messages that it had confirmed before
+// must be kept here until it is reachable and confirms them again.
 func testAcksOfUnreachableHubAreKept(t *testing.T) {
 	t.Parallel()
 	n := &Node{config: config.Leaf{Keep: 5 * time.Minute}}
 	began := time.Now()
-	says := func(after time.Duration, upTo uint64) map[string]uint64 {
+	report := func(after time.Duration, upTo uint64) map[string]uint64 {
 		n.view.hub = map[string]uint64{"S": upTo}
 		n.hubAcks = append(n.hubAcks, hubAcks{began.Add(after), n.view.hub})
 		return n.safeToPurge()
 	}
-	require.Empty(t, says(0, 1000))
-	require.Empty(t, says(time.Minute, 2000))
-	require.Equal(t, map[string]uint64{"S": 1000}, says(5*time.Minute, 2500))
-	// Away for an hour; and back without its latest minutes.
+	require.Empty(t, report(0, 1000))
+	require.Empty(t, report(time.Minute, 2000))
+	require.Equal(t, map[string]uint64{"S": 1000}, report(5*time.Minute, 2500))
+	// Unreachable for an hour, then back without its latest minutes.
 	require.Equal(t, map[string]uint64{"S": 1000}, n.safeToPurge())
-	require.Equal(t, map[string]uint64{"S": 1800}, says(65*time.Minute, 1800))
-	require.Equal(t, map[string]uint64{"S": 1800}, says(66*time.Minute, 3000))
-	require.Equal(t, map[string]uint64{"S": 3000}, says(71*time.Minute, 3500))
+	require.Equal(t, map[string]uint64{"S": 1800}, report(65*time.Minute, 1800))
+	require.Equal(t, map[string]uint64{"S": 1800}, report(66*time.Minute, 3000))
+	require.Equal(t, map[string]uint64{"S": 3000}, report(71*time.Minute, 3500))
 }

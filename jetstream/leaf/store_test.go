@@ -22,12 +22,12 @@ func powerCut(t *testing.T, dir string) {
 }
 
 // A power cut sets the store back to what the disk had, here to 300 messages, while the hub has
-// 500: what comes next must not get the numbers 301 to 500 again, which the hub would skip. A store
+// 500: the next messages must not get the numbers 301 to 500 again, which the hub would skip. A store
 // with messages needs the hub's report for that, an empty one only the clock.
 func TestLeafStoreRollback(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the hub takes half a minute to source again")
-	for name, keep := range map[string]int{"holding messages": 300, "empty": 0} {
+	for name, keep := range map[string]int{"with messages": 300, "empty": 0} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			js, streams, o := newSite(t)
@@ -75,7 +75,7 @@ func renumber(t *testing.T, hub natsjs.JetStream, l *leaf.Leaf, streams []stream
 	}, drainTimeout, 50*time.Millisecond)
 }
 
-// After a power cut the hub's number may be of another bridge with the same domain. It proves
+// After a power cut the hub's number may come from another bridge with the same domain. It proves
 // nothing about the local messages until the hub asks this very store.
 func TestLeafStoreBehindAnotherBridge(t *testing.T) {
 	t.Parallel()
@@ -112,8 +112,8 @@ func TestLeafStoreBehindAnotherBridge(t *testing.T) {
 	require.EqualValues(t, 500, s.CachedInfo().State.Msgs)
 }
 
-// A copy of the store is put back after a clean stop, while the hub cannot be asked: what
-// is stored then has numbers that the hub passes over.
+// A copy of the store is restored after a clean stop, while the hub cannot be asked: messages
+// stored then get numbers that the hub skips.
 func TestLeafStoreRestored(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the hub takes half a minute to source again")
@@ -153,7 +153,7 @@ func TestLeafStoreRestored(t *testing.T) {
 	}
 }
 
-// An empty store that is put back begins at a number from the clock.
+// A restored empty store begins at a number from the clock.
 func TestLeafStoreRestoredEmpty(t *testing.T) {
 	t.Parallel()
 	o := leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a")
@@ -237,7 +237,7 @@ func testKilledBridgeIsNotAPowerCut(t *testing.T) {
 	require.Contains(t, string(mark), string(boot[:36]))
 	require.Contains(t, string(mark), `"clean":false`)
 	require.NoError(t, l.Close())
-	// As a kill leaves it.
+	// The state that a kill leaves.
 	require.NoError(t, os.WriteFile(filepath.Join(o.StoreDir, "mqtt-nats-bridge.json"), mark, 0o600))
 	l = startLeaf(t, o)
 	require.False(t, l.Rebooted())

@@ -16,7 +16,7 @@ import (
 	"mqtt-nats-bridge/internal/wire"
 )
 
-// equal is what a device says that says the same each time.
+// equal is the payload of a device that always sends the same.
 const equal = `{"state":"ON"}`
 
 // publishEqual has a device publish n equal messages and waits for their PUBACKs.
@@ -49,7 +49,7 @@ func publishEqual(t testing.TB, addr string, n int, dup bool) {
 	}
 }
 
-// storedCount is how many messages the stream has got.
+// storedCount returns the number of messages in the stream.
 func storedCount(t testing.TB, js natsjs.JetStream) int {
 	t.Helper()
 	s, err := js.Stream(t.Context(), "TELEMETRY")
@@ -163,8 +163,8 @@ func TestRedelivery(t *testing.T) {
 	t.Run("old copy of journal is restored", testOldCopyOfJournalIsRestored)
 }
 
-// A broker that uses packet ids up for what it drops from a full queue, and a bridge that
-// is killed before it has read what comes after them.
+// A broker that uses packet ids up for messages that it drops from a full queue, and a
+// bridge that is killed before it has read the later messages.
 func testPacketIdsUsedUpByAFullQueue(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "real brokers, up to 90,000 messages")
@@ -192,7 +192,7 @@ func testPacketIdsUsedUpByAFullQueue(t *testing.T) {
 }
 
 // A process that was stopped while another one had its session, whose packet ids have
-// come round since.
+// wrapped around since.
 func testSessionUsedByAnotherProcess(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "real brokers, up to 90,000 messages")
@@ -232,7 +232,7 @@ func testSessionUsedByAnotherProcess(t *testing.T) {
 	require.Equal(t, before+151, storedCount(t, a.JS))
 }
 
-// A copy of the journal from before is put back.
+// An old copy of the journal is restored.
 func testOldCopyOfJournalIsRestored(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "real brokers, up to 90,000 messages")

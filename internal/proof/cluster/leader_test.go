@@ -43,7 +43,7 @@ func testKillCostsNeitherMessageNorOrder(t *testing.T) {
 	}}, "1,500 per second", replicated(t, 1500, 24*time.Second))
 }
 
-// The bridge is connected to a node that goes on, and leads nothing.
+// The bridge is connected to a node that keeps running and leads no stream.
 func testFreezeCostsNeitherMessageNorOrder(t *testing.T) {
 	t.Parallel()
 	proof.Survive(t, proof.Fault{Name: "R3: leader frozen for 10 s", Times: 2, Rig: proof.RigOptions{Cluster: true, NATSProxy: true}, Inject: func(r *proof.Rig) {
@@ -52,9 +52,8 @@ func testFreezeCostsNeitherMessageNorOrder(t *testing.T) {
 	}}, "1,500 per second", replicated(t, 1500, 40*time.Second))
 }
 
-// A leader that hands over in good order drops without a word what waits in its
-// queue, and its successor takes what comes next. No client can call back what it
-// has sent.
+// A leader that steps down silently drops the messages in its queue, and its successor
+// accepts later ones. No client can recall what it has sent.
 func testStepDownCostsOrderAtMost(t *testing.T) {
 	t.Parallel()
 	const times = 5

@@ -112,7 +112,7 @@ func (r *fleetRig) startShare(name, partitions string) *replica {
 }
 
 // holders are the partitions that each replica has leased, as the bucket says, by its
-// name; "" those that nobody does.
+// name; "" the unleased ones.
 func (r *fleetRig) holders(of ...*replica) map[string][]string {
 	r.t.Helper()
 	if r.kv == nil {
@@ -280,7 +280,7 @@ func TestPartitionMoves(t *testing.T) {
 			r.nats.Kill9()
 			// The fault itself: longer than a lease lives, so all expire, and no replica takes another's.
 			time.Sleep(12 * time.Second)
-			// The server has the leases of before until it has looked at their age.
+			// The server keeps the old leases until it has checked their age.
 			restarted := time.Now()
 			r.nats.Start()
 			r.awaitRenewals(restarted)
@@ -411,7 +411,7 @@ func TestReplicaWithoutBroker(t *testing.T) {
 	}
 }
 
-// Nobody fought for a client id, and no session was lost.
+// No client id was contested, and no session was lost.
 func requireNoComplaints(t testing.TB, p *replica) {
 	t.Helper()
 	for _, bad := range []string{"another client seems to use", "the broker has lost the session", "ermissions"} {

@@ -62,7 +62,7 @@ func (r *leafRig) awaitSession() {
 	r.bridge.Log().Await(r.t, r.said, "mqtt connected")
 }
 
-// startBridge starts it again.
+// startBridge starts the bridge again.
 func (r *leafRig) startBridge() {
 	r.t.Helper()
 	r.said = len(r.bridge.Log().String())
@@ -84,12 +84,12 @@ func (r *leafRig) leaf() *leafnode.Status {
 	return s.Leaf
 }
 
-// awaitDrained waits until the hub has all and says so, as long as the backlog
-// falls, and returns what the backlog was seen to be.
+// awaitDrained waits until the hub has confirmed all messages, as long as the backlog
+// falls, and returns the backlogs seen.
 func (r *leafRig) awaitDrained() (seen []uint64, perSecond float64) {
 	r.t.Helper()
 	var most uint64
-	var since time.Time // when it was seen at its highest for the last time
+	var since time.Time // when the highest backlog was last seen
 	progress := time.Now()
 	for {
 		s := r.leaf()
@@ -108,9 +108,9 @@ func (r *leafRig) awaitDrained() (seen []uint64, perSecond float64) {
 	}
 }
 
-// A power cut takes from a hub what its disk had not got yet. The bridge keeps what
-// the hub has stored for a while, however long the hub is unreachable, and it fetches that
-// again.
+// In a power cut a hub loses what was not on its disk yet. The bridge keeps messages that
+// the hub has stored for nats.leaf.keep, not counting the time that the hub is unreachable,
+// and the hub sources them again.
 func TestHubRollback(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the hub takes a minute to source again")
@@ -128,8 +128,7 @@ func TestHubRollback(t *testing.T) {
 	r.hub.Kill9()
 	require.NoError(t, os.RemoveAll(r.hub.StoreDir))
 	require.NoError(t, os.CopyFS(r.hub.StoreDir, os.DirFS(old)))
-	// The outage itself: longer than the bridge keeps what the hub has (15 s) and than it then takes to
-	// remove it.
+	// The outage outlasts nats.leaf.keep (15 s) and the removal after it.
 	time.Sleep(35 * time.Second)
 	r.hub.Start()
 	s, err := r.js.Stream(t.Context(), "TELEMETRY")
@@ -156,12 +155,12 @@ func (r *leafRig) awaitStored(n uint64) {
 }
 
 // asksAgain is how long a hub may take to source again: a request that met no leaf
-// node is repeated after 30 s and a pause that grows with each time, to 2 min at
-// most (nats-server 2.15).
+// node is repeated after 30 s plus a pause that grows each time, to at most 2 min
+// (nats-server 2.15).
 const asksAgain = 3 * time.Minute
 
 // The link is cut under load, the bridge killed while it is cut and the hub
-// restarted: what the publisher got a PUBACK for is at the hub once, in order.
+// restarted: each message with a PUBACK is at the hub once, in order.
 func TestHubLinkOutage(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "a cut of a minute, and the backlog after it")
@@ -182,14 +181,14 @@ func TestHubLinkOutage(t *testing.T) {
 	r.hub.Restart()
 	l.AwaitEnd(t)
 	if rest := cut - time.Since(began); rest > 0 {
-		time.Sleep(rest) // the cut is this long, whatever the load does
+		time.Sleep(rest) // the cut has a fixed length, independent of the load
 	}
 	proof.Mark(t, r.broker.Addr)
 	s := r.leaf()
 	require.False(t, s.Link.Connected)
 	require.Positive(t, s.Messages)
 	ready := map[string]any{}
-	require.Equal(t, http.StatusOK, r.get("/readyz", &ready), "a missing link is what it is for: %v", ready)
+	require.Equal(t, http.StatusOK, r.get("/readyz", &ready), "ready without a link is the purpose of leaf mode: %v", ready)
 
 	r.link.Up()
 	up := time.Now()

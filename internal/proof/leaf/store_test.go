@@ -57,8 +57,8 @@ func requireAllAtTheHub(t *testing.T, l *proof.Load, addr string, js natsjs.JetS
 	require.True(t, v.Clean(), v)
 }
 
-// A local store that is full refuses, nothing is acknowledged, the broker keeps
-// what comes; nothing is discarded and nothing overtakes when there is room again.
+// A full local store refuses messages: none is acknowledged, and the broker keeps new ones.
+// None is discarded, and none is reordered when there is room again.
 func testFullStoreStopsIntakeAndDiscardsNothing(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the hub takes a minute to source again")
@@ -79,8 +79,8 @@ func testFullStoreStopsIntakeAndDiscardsNothing(t *testing.T) {
 	proof.AwaitReady(t, bridge)
 }
 
-// What has waited for longer than max_age stops the intake. It is not discarded:
-// the hub gets it as soon as it is back.
+// A backlog older than max_age stops the intake. It is not discarded: the hub gets it as
+// soon as it is reachable again.
 func testOldBacklogStopsIntakeAndDiscardsNothing(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the hub takes a minute to source again")

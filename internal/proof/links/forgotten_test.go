@@ -29,7 +29,7 @@ func TestOutageLongerThanTheDuplicateWindow(t *testing.T) {
 			for _, p := range r.NATSProxies {
 				p.Impair(peers.Impairment{}, peers.Impairment{Vanish: true})
 			}
-			time.Sleep(time.Second) // what is sent now is stored, and nobody learns of it
+			time.Sleep(time.Second) // messages sent now are stored, but their PubAcks are lost
 			for _, p := range r.NATSProxies {
 				p.Down()
 			}

@@ -29,7 +29,7 @@ func impairments() map[string][2]peers.Impairment {
 	}
 }
 
-// What a link swallows, delays or lets trickle is neither lost nor taken for
+// A message that a link swallows, delays or slows down is neither lost nor considered
 // stored, on either side of the bridge.
 func TestPoorLink(t *testing.T) {
 	t.Parallel()

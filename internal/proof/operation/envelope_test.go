@@ -156,7 +156,7 @@ func (r *envelopeRig) requireEnvelope(m natsjs.Msg, tenant, device, rest, payloa
 		require.NoError(r.t, json.Unmarshal([]byte(values[name]), &got), name)
 		require.Equal(r.t, want, got, name)
 	}
-	// The decoder has cut the blanks around the value off, and nothing else.
+	// The decoder has removed the spaces around the value, and nothing else.
 	require.Equal(r.t, strings.Trim(payload, " \t\r\n"), values["payload"])
 	require.Contains(r.t, string(m.Data()), `"payload":`+payload+`,"ts":`)
 	ts, err := strconv.ParseInt(values["ts"], 10, 64) // a whole number and nothing else

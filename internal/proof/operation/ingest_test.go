@@ -19,9 +19,8 @@ func consumers() map[string]string {
 	return map[string]string{"TELEMETRY": "ingest-workers", "SHADOW": "ingest-shadow", "COMMANDS": "ingest-commands"}
 }
 
-// What mosquitto acknowledged to the publishers is in the table, once, whatever was
-// killed during it; a replay of everything changes nothing; each device's state is
-// the newest.
+// Every message that mosquitto acknowledged is in the table once, whichever process was
+// killed; a full replay changes nothing; each device's state is the newest.
 func TestIngestExactlyOnce(t *testing.T) {
 	t.Parallel()
 	messages, states, devices, kills := 200_000, 20_000, 1000, 5
@@ -83,7 +82,7 @@ func TestIngestExactlyOnce(t *testing.T) {
 	require.Zero(t, r.Bridge.Stop(), "exit code")
 }
 
-// What a killed ingest had in progress comes again only after it.
+// Messages that a killed ingest had in progress are redelivered only after it.
 func shortenAckWait(t *testing.T, js natsjs.JetStream, wait time.Duration) {
 	t.Helper()
 	for stream, name := range consumers() {
@@ -123,7 +122,7 @@ func awaitConsumed(t *testing.T, js natsjs.JetStream) {
 			c, err := s.Consumer(t.Context(), name)
 			require.NoError(t, err)
 			info := c.CachedInfo()
-			// A consumer learns of new messages in its own time.
+			// A consumer learns of new messages with a delay.
 			left += info.NumPending + uint64(info.NumAckPending) + s.CachedInfo().State.LastSeq - info.Delivered.Stream
 			floors += info.AckFloor.Stream + info.Delivered.Consumer
 		}

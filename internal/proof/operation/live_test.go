@@ -112,7 +112,7 @@ func (r *liveRig) until(what string, done func() bool) time.Duration {
 	return time.Since(began)
 }
 
-// Whatever devices got a PUBACK for is stored, or in quarantine, or dropped; nothing is missing and nothing stored twice.
+// Every message with a PUBACK is stored, in quarantine or dropped; none is missing and none stored twice.
 func (r *liveRig) settled(sent uint64) {
 	r.t.Helper()
 	var c bridge.Counts
@@ -168,13 +168,13 @@ func testLimitsAndRevocationsApplyUnderLoad(t *testing.T) {
 	})
 	require.Equal(t, "tenant.acme.device.dev-3", status.Limits.Overrides.RefusedKeys[0].Key)
 	require.Contains(t, status.Limits.Overrides.RefusedKeys[0].Reason, `burst: "many" is not a whole number`)
-	require.Equal(t, 1, status.Limits.Overrides.Overrides, "the last good one holds")
+	require.Equal(t, 1, status.Limits.Overrides.Overrides, "the last valid one applies")
 	before := r.bridge.Totals().Stored
 	require.NoError(t, limits.Delete(t.Context(), "tenant.acme.device.dev-3"))
 	freed := r.until("free again", func() bool { return r.bridge.Totals().Stored > before+10 })
 	t.Logf("in force after: a revocation %s, a limit %s, its end and ten more messages %s", revoked, limited, freed)
 
-	// NATS restarts while limits change: what was missed is read.
+	// NATS restarts while limits change: missed changes are read.
 	r.nats.Stop()
 	r.until("stale", func() bool { return len(r.bridge.Warnings()) == 2 })
 	r.nats.Start()
@@ -189,8 +189,8 @@ func testLimitsAndRevocationsApplyUnderLoad(t *testing.T) {
 	r.settled(stop())
 }
 
-// Without a registry that was read once nothing is taken, and nothing rejected for
-// the lack of it.
+// Until the registry has been read once, no message is accepted, and none is rejected for
+// lack of it.
 func testNothingIsAcceptedBeforeRegistryIsRead(t *testing.T) {
 	t.Parallel()
 	r := newLiveRig(t, func(*liveRig) proof.Settings { return proof.Settings{"identity.registry.kind": "kv"} })

@@ -71,7 +71,7 @@ func TestNATSCLI(t *testing.T) {
 		shows    []string
 	}{
 		{"stream ls", false, []string{"TELEMETRY", "QUARANTINE"}},
-		// It asks whether to show more, and so insists on a terminal.
+		// It asks whether to show more, and so requires a terminal.
 		{"stream view TELEMETRY", true, []string{"tenant.acme.device.dev-1.telemetry", "Bridge-Cn: acme/dev-1", "21.5"}},
 		{"stream view QUARANTINE", true, []string{"quarantine.cn_mismatch.tenant.acme.device.dev-2.telemetry", "Bridge-Reason: cn_mismatch", "-40"}},
 		{"stream get TELEMETRY 1", false, []string{"tenant.acme.device.dev-1.telemetry", "Bridge-Cn: acme/dev-1", "21.5"}},
@@ -105,7 +105,7 @@ func runNATS(t *testing.T, program, url, command string, terminal bool) string {
 	return string(out)
 }
 
-// guarded is a server with the users of nats.conf, and what it refused them.
+// guarded is a server with the users of nats.conf, and the requests that it denied them.
 type guarded struct {
 	*embedded.Server
 
@@ -133,7 +133,7 @@ func (g *guarded) requireNoViolations(t *testing.T) {
 	t.Helper()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	require.Empty(t, g.violations, "nobody asks for more than it is allowed")
+	require.Empty(t, g.violations, "no program asks for more than it is allowed")
 }
 
 func TestPermissions(t *testing.T) {
@@ -156,14 +156,14 @@ func testBridgeAndIngestWorkUnderNatsConf(t *testing.T) {
 	}, operator)
 	proof.Eventually(t, func() bool { return b.Status(t.Context()).Limits.Overrides.Overrides == 1 },
 		func() any { return b.Status(t.Context()).Limits })
-	// A bucket made anew is read anew, and the old consumer is deleted.
+	// A recreated bucket is reread, and the old consumer is deleted.
 	require.NoError(t, operator.DeleteKeyValue(t.Context(), "BRIDGE_LIMITS"))
 	newBucket(t, operator, "BRIDGE_LIMITS")
 	proof.Eventually(t, func() bool { return b.Status(t.Context()).Limits.Overrides.Overrides == 0 },
 		func() any { return b.Status(t.Context()).Limits })
 
-	// A reading, a payload that no table takes, and one that the server gives up
-	// on: its consumer has been given a max_deliver by somebody.
+	// A reading, a payload that no table accepts, and one that the server gives up
+	// on: another user has set max_deliver on its consumer.
 	stored := make(chan string, 10)
 	shadow, err := operator.Consumer(t.Context(), "SHADOW", "ingest-shadow")
 	require.NoError(t, err)
