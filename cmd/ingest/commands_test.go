@@ -37,19 +37,19 @@ func TestExitCodes(t *testing.T) {
 		code int
 		err  string
 	}{
-		"version":                   {[]string{"version"}, 0, ""},
-		"check":                     {[]string{"check"}, 0, ""},
-		"unknown command":           {[]string{"chekc"}, 2, "unexpected argument chekc"},
-		"--set without a value":     {[]string{"check", "--set", "batch.messages"}, 2, "expected KEY=VALUE"},
-		"--set of no key":           {[]string{"check", "--set", "batch.mesages=1"}, 2, "did you mean batch.messages?"},
-		"a pattern without {type}":  {[]string{"check", "--set", "telemetry.topic=t/{tenant}/{device}"}, 2, "lacks {type}"},
-		"a database parameter":      {[]string{"check", "--database-url", "postgres://h/x?sslmode=maybe"}, 2, "sslmode=verify-full: sslmode is invalid"},
-		"several errors":            {[]string{"run", "--set", "batch.flush=1", "--set", "telemetry.workers=0"}, 2, "2 errors in the configuration"},
-		"healthcheck, nobody there": {[]string{"healthcheck", "--set", "admin.listen=127.0.0.1:1"}, 1, "check readiness of ingest"},
-		"healthcheck, no endpoint":  {[]string{"healthcheck", "--set", "admin.listen="}, 2, "is empty"},
-		"migrate, nobody there":     {[]string{"migrate", nowhere}, 1, "connection refused"},
-		"bench, nobody there":       {[]string{"bench", nowhere}, 1, "connection refused"},
-		"no such file":              {[]string{"check", "-c", "/nowhere/ingest.yaml"}, 2, "1 error in the configuration"},
+		"version":                  {[]string{"version"}, 0, ""},
+		"check":                    {[]string{"check"}, 0, ""},
+		"unknown command":          {[]string{"chekc"}, 2, "unexpected argument chekc"},
+		"--set without a value":    {[]string{"check", "--set", "batch.messages"}, 2, "expected KEY=VALUE"},
+		"--set of no key":          {[]string{"check", "--set", "batch.mesages=1"}, 2, "did you mean batch.messages?"},
+		"a pattern without {type}": {[]string{"check", "--set", "telemetry.topic=t/{tenant}/{device}"}, 2, "lacks {type}"},
+		"a database parameter":     {[]string{"check", "--database-url", "postgres://h/x?sslmode=maybe"}, 2, "sslmode=verify-full: sslmode is invalid"},
+		"several errors":           {[]string{"run", "--set", "batch.flush=1", "--set", "telemetry.workers=0"}, 2, "2 errors in the configuration"},
+		"healthcheck, unreachable": {[]string{"healthcheck", "--set", "admin.listen=127.0.0.1:1"}, 1, "check readiness of ingest"},
+		"healthcheck, no endpoint": {[]string{"healthcheck", "--set", "admin.listen="}, 2, "is empty"},
+		"migrate, unreachable":     {[]string{"migrate", nowhere}, 1, "connection refused"},
+		"bench, unreachable":       {[]string{"bench", nowhere}, 1, "connection refused"},
+		"no such file":             {[]string{"check", "-c", "/nowhere/ingest.yaml"}, 2, "1 error in the configuration"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -14,14 +14,14 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 )
 
-const nobody = "nats: {url: 'nats://127.0.0.1:1', user: ingest, password_file: PASSWORD}\ndatabase: {url: 'postgres://x@127.0.0.1:1/x'}\nadmin: {listen: ''}\n"
+const unreachablePeers = "nats: {url: 'nats://127.0.0.1:1', user: ingest, password_file: PASSWORD}\ndatabase: {url: 'postgres://x@127.0.0.1:1/x'}\nadmin: {listen: ''}\n"
 
-// SIGHUP means what it means to the bridge, and ends nothing.
+// SIGHUP has the same effect as on the bridge, and does not end ingest.
 func TestReload(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file, password := filepath.Join(dir, "ingest.yaml"), filepath.Join(dir, "password")
-	base := strings.Replace(nobody, "PASSWORD", password, 1)
+	base := strings.Replace(unreachablePeers, "PASSWORD", password, 1)
 	write := func(name, text string) { require.NoError(t, os.WriteFile(name, []byte(text), 0o600)) }
 	write(password, "old")
 	write(file, base)

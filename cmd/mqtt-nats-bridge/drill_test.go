@@ -11,7 +11,7 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 )
 
-// On plain topics nobody keeps a device from another's topic: a drill passes, and the
+// On plain topics no check keeps a device from another's topic: a drill passes, and the
 // same one with an impostor does not.
 func TestDrillExitCode(t *testing.T) {
 	t.Parallel()

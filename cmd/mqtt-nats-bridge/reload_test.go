@@ -13,14 +13,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// reloadable is a bridge that reads a file which the test writes.
+// reloadable is a bridge whose configuration file the test writes.
 type reloadable struct {
 	*daemonProcess
 	file    string
 	address string
 }
 
-const reloadableBase = "mqtt: {url: 'mqtt://" + nobody + "'}\nnats: {url: 'nats://" + nobody + "'}\nadmin: {listen: 127.0.0.1:0}\nstreams: {manage: \"off\"}\n"
+const reloadableBase = "mqtt: {url: 'mqtt://" + unreachableAddr + "'}\nnats: {url: 'nats://" + unreachableAddr + "'}\nadmin: {listen: 127.0.0.1:0}\nstreams: {manage: \"off\"}\n"
 
 func startReloadable(t *testing.T, yaml string) *reloadable {
 	t.Helper()
@@ -33,8 +33,7 @@ func startReloadable(t *testing.T, yaml string) *reloadable {
 	return r
 }
 
-// reload writes the file anew and sends SIGHUP; it returns the log line that says
-// how it went.
+// reload rewrites the file and sends SIGHUP; it returns the log line with the result.
 func (r *reloadable) reload(yaml, said string) string {
 	r.t.Helper()
 	require.NoError(r.t, os.WriteFile(r.file, []byte(yaml), 0o600))
@@ -89,7 +88,7 @@ func testSIGHUPReloadsConfiguration(t *testing.T) {
 	require.NotEmpty(t, s.Reload.At)
 	require.Empty(t, s.Reload.NeedsRestart)
 
-	// What needs a restart is named, again and again, and the rest is in force.
+	// A key that needs a restart is reported on every reload, and the others are in force.
 	for range 2 {
 		line = r.reload(reloadableBase+"limits: {payload: 16KiB, max_devices: 1000}\nstate_dir: /tmp/elsewhere\n", "changed keys need a restart")
 		require.Contains(t, line, `"keys":["limits.max_devices","state_dir"]`)

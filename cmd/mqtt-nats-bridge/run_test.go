@@ -21,7 +21,7 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 )
 
-const nobody = "127.0.0.1:1"
+const unreachableAddr = "127.0.0.1:1"
 
 func TestRun(t *testing.T) {
 	t.Parallel()
@@ -33,7 +33,7 @@ func TestRun(t *testing.T) {
 
 func testRunsWithoutPeersAndStopsOnSIGTERM(t *testing.T) {
 	t.Parallel()
-	d := start(t, "--mqtt-url", "mqtt://bridge:hunter2@"+nobody, "--nats-url", "nats://bridge:hunter3@"+nobody, "--set", "admin.listen=127.0.0.1:0")
+	d := start(t, "--mqtt-url", "mqtt://bridge:hunter2@"+unreachableAddr, "--nats-url", "nats://bridge:hunter3@"+unreachableAddr, "--set", "admin.listen=127.0.0.1:0")
 	line := d.waitLog(`"message":"starting"`)
 	for _, want := range []string{`"version":"1.2.3-test"`, `"lanes":16`, `"broker":"mqtt://127.0.0.1:1"`, `"nats":"nats://bridge:xxxxx@127.0.0.1:1"`} {
 		require.Contains(t, line, want)
@@ -60,7 +60,7 @@ func testRunsWithoutPeersAndStopsOnSIGTERM(t *testing.T) {
 
 func testConsoleLogFormat(t *testing.T) {
 	t.Parallel()
-	d := start(t, "run", "--log-format", "console", "--mqtt-url", "mqtt://"+nobody, "--nats-url", "nats://"+nobody, "--set", "admin.listen=")
+	d := start(t, "run", "--log-format", "console", "--mqtt-url", "mqtt://"+unreachableAddr, "--nats-url", "nats://"+unreachableAddr, "--set", "admin.listen=")
 	require.Regexp(t, `^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INF starting .*lanes=16`, d.waitLog("starting"))
 	require.NoError(t, d.cmd.Process.Signal(syscall.SIGINT))
 	code, _ := d.end()
@@ -82,7 +82,7 @@ func testStreamConflictIsLoggedOnce(t *testing.T) {
 		_, err = js.CreateStream(context.Background(), cfg)
 		require.NoError(t, err)
 	}
-	got := peers.Run(t, "--mqtt-url", "mqtt://"+nobody, "--nats-url", server.URL(), "--set", "admin.listen=")
+	got := peers.Run(t, "--mqtt-url", "mqtt://"+unreachableAddr, "--nats-url", server.URL(), "--set", "admin.listen=")
 	require.Equal(t, 1, got.Code)
 	requireOnceInTheLog(t, got.Err, "stream SHADOW: storage is memory, must be file")
 	requireOnceInTheLog(t, got.Err, "stream QUARANTINE: subject quarantine.> belongs to stream OTHER")
@@ -111,7 +111,7 @@ func testAdminPortInUseIsReported(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
-	got := peers.Run(t, "--mqtt-url", "mqtt://"+nobody, "--nats-url", "nats://"+nobody, "--set", "admin.listen="+l.Addr().String())
+	got := peers.Run(t, "--mqtt-url", "mqtt://"+unreachableAddr, "--nats-url", "nats://"+unreachableAddr, "--set", "admin.listen="+l.Addr().String())
 	require.Equal(t, 1, got.Code)
 	requireOnceInTheLog(t, got.Err, "address already in use: set admin.listen to a free address")
 	require.Contains(t, got.Err, l.Addr().String())
@@ -158,7 +158,7 @@ func holding(t *testing.T, stopTimeout string) (*daemonProcess, *broker.Broker) 
 	b, err := broker.Open(broker.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.Close() })
-	d := start(t, "--mqtt-url", b.URL(), "--nats-url", "nats://"+nobody, "--set", "identity.mode=off",
+	d := start(t, "--mqtt-url", b.URL(), "--nats-url", "nats://"+unreachableAddr, "--set", "identity.mode=off",
 		"--set", "admin.listen=127.0.0.1:0", "--set", "stop_timeout="+stopTimeout)
 	var open struct{ Address string }
 	require.NoError(t, json.Unmarshal([]byte(d.waitLog("admin endpoint open")), &open))

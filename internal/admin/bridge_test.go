@@ -23,9 +23,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// away are settings under which neither peer can be reached. The streams are
+// unreachable returns settings under which neither peer can be reached. The streams are
 // externally managed, so the start does not wait for them.
-func away() []string {
+func unreachable() []string {
 	return []string{"MQTT_URL=mqtt://127.0.0.1:1", "NATS_URL=nats://127.0.0.1:1", "BRIDGE_STREAMS_MANAGE=off"}
 }
 

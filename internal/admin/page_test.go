@@ -322,7 +322,7 @@ func accessible(t *testing.T, b *browsertest.Browser) {
 
 func TestPageContentTypes(t *testing.T) {
 	t.Parallel()
-	s := serve(t, away()...)
+	s := serve(t, unreachable()...)
 	_, text := get(t, s, "/")
 	require.True(t, strings.HasPrefix(text, "mqtt-nats-bridge\n"), text)
 	for path, kind := range map[string]string{

@@ -145,7 +145,7 @@ func TestParameterErrors(t *testing.T) {
 
 func TestHTTPErrorStatus(t *testing.T) {
 	t.Parallel()
-	s := serve(t, away()...)
+	s := serve(t, unreachable()...)
 	code, body := get(t, s, "/devices?by=stored")
 	require.Equal(t, http.StatusBadRequest, code)
 	require.Contains(t, object(t, body)["error"], "give received or rejected")
@@ -165,7 +165,7 @@ func TestHTTPErrorStatus(t *testing.T) {
 
 func TestResponseHeaders(t *testing.T) {
 	t.Parallel()
-	s := serve(t, away()...)
+	s := serve(t, unreachable()...)
 	for path, kind := range map[string]string{
 		"/": "text/plain", "/livez": "text/plain", "/metrics": "text/plain",
 		"/readyz": "application/json", "/devices": "application/json", "/devices/a/b": "application/json",
@@ -180,7 +180,7 @@ func TestResponseHeaders(t *testing.T) {
 
 func TestPprofLocalAccess(t *testing.T) {
 	t.Parallel()
-	s := serve(t, away()...)
+	s := serve(t, unreachable()...)
 	code, _ := get(t, s, "/debug/pprof/goroutine")
 	require.Equal(t, http.StatusOK, code)
 	_, index := get(t, s, "/")
@@ -205,7 +205,7 @@ func TestServer(t *testing.T) {
 
 func testPortInUseIsReportedWithAddressAndKey(t *testing.T) {
 	t.Parallel()
-	s := serve(t, away()...)
+	s := serve(t, unreachable()...)
 	_, err := Open(s.Addr(), s.bridge, zerolog.Nop())
 	require.ErrorContains(t, err, s.Addr())
 	require.ErrorContains(t, err, "admin.listen")
@@ -213,7 +213,7 @@ func testPortInUseIsReportedWithAddressAndKey(t *testing.T) {
 
 func testCloseIsIdempotent(t *testing.T) {
 	t.Parallel()
-	s := serve(t, away()...)
+	s := serve(t, unreachable()...)
 	s.Close()
 	s.Close()
 	require.ErrorContains(t, endpoint.Healthcheck(t.Context(), "the bridge", s.Addr()), "refused")
@@ -322,7 +322,7 @@ func shape(path string, v any) []string {
 
 func TestListenerOnAllAddressesAnswers(t *testing.T) {
 	t.Parallel()
-	s := serve(t, away()...)
+	s := serve(t, unreachable()...)
 	open, err := Open(":0", s.bridge, zerolog.Nop())
 	require.NoError(t, err)
 	defer open.Close()

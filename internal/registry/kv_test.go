@@ -81,10 +81,10 @@ func TestKV(t *testing.T) {
 	is(t, k, c, "acme/dev-1", active(0), true)
 	require.Equal(t, 1, log.count(`"key":"acme.dev-1"`))
 
-	// The server restarts: stale, then everything again, the last good one too.
+	// The server restarts: stale, then everything again, including the last valid one.
 	server.Stop()
 	state = eventually(t, "stale", k, State.Stale)
-	require.Equal(t, 2, state.Entries, "what is known serves")
+	require.Equal(t, 2, state.Entries, "last known state is used")
 	server.Start()
 	eventually(t, "up to date", k, func(s State) bool { return !s.Stale() })
 	is(t, k, c, "acme/dev-1", active(0), true)
