@@ -129,7 +129,7 @@ func testRefusedMessageKeepsItsId(t *testing.T) {
 	require.Equal(t, uint64(1), c.Stored)
 	s.connect(true)
 	s.deliver(1, vouched(brokerID, noon, "acme/dev 1", topic), "payload", dup, retained)
-	require.Equal(t, []uint16{1}, s.conn.acked(), "it is settled for good")
+	require.Equal(t, []uint16{1}, s.conn.acked(), "settled")
 }
 
 func forward(s *script) with {

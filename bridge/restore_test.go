@@ -175,7 +175,7 @@ func TestRestoreVerdict(t *testing.T) {
 		got := s.restore(rejected(t, s.only()))
 		require.Equal(t, verdict.CNMismatch, got.Reason)
 	})
-	t.Run("nobody's", func(t *testing.T) {
+	t.Run("without a CN", func(t *testing.T) {
 		t.Parallel()
 		m := rejected(t, &published{subject: "quarantine.rate_limited." + telemetrySubject, id: "1", headers: map[string]string{HeaderTopic: telemetry}})
 		require.Equal(t, verdict.Accepted, play(t).restore(m).Reason)

@@ -510,7 +510,7 @@ func TestJournalByID(t *testing.T) {
 					j.Resume(from, ids)
 					id = ids[len(ids)-1]
 				}
-			default: // in turn, with ids used up in between, around the circle and beyond what is kept
+			default: // consecutive, with ids used up in between, through the wrap-around and beyond what is kept
 				skip := rapid.IntRange(1, 3000).Draw(t, "skip")
 				for range rapid.SampledFrom([]int{1, 5, 300, 70_000}).Draw(t, "n") {
 					id = uint16(int(id)%(PacketIDs-1) + 1)

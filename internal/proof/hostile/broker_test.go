@@ -274,7 +274,7 @@ func brokerAttacks() []brokerAttack {
 			}
 			c.drain()
 		}, want: []string{"device.d.t before", "device.d.t once"}},
-		{name: "answers that nobody asked for", play: func(c *hostileConn, topic string) {
+		{name: "unsolicited answers", play: func(c *hostileConn, topic string) {
 			c.open()
 			io.WriteString(c, strings.Repeat("\xd0\x00", 100_000))   // PINGRESP
 			io.WriteString(c, strings.Repeat("\xb0\x02\x00\x09", 9)) // UNSUBACK

@@ -251,7 +251,7 @@ func natsAttacks() []natsAttack {
 		{name: "a header longer than its message", answer: format("HMSG REPLY 1 40 30\r\nNATS/1.0\r\n\r\n{\"stream\":\"T\",\"seq\":1}\r\n")},
 		{name: "a header cut short", answer: format("HMSG REPLY 1 12 34\r\nNATS/1.0 503")},
 		{name: "a header with another status", answer: format("HMSG REPLY 1 16 16\r\nNATS/1.0 408\r\n\r\n\r\n"), says: []string{unreadable}},
-		{name: "nobody there", answer: format("HMSG REPLY 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n"), says: []string{"no stream has the subject"}},
+		{name: "no responders", answer: format("HMSG REPLY 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n"), says: []string{"no stream has the subject"}},
 
 		// PubAcks that say nothing, or of another message.
 		{name: "an empty answer", answer: reply(""), says: []string{unreadable}},
