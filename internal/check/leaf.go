@@ -21,7 +21,7 @@ func (n *natsCheck) hub() {
 	}
 	leaf, hub := int64(n.config.NATS.Leaf.MaxPayload), n.nc.MaxPayload()
 	if hub < leaf {
-		n.report.Fail("hub max_payload", "the hub accepts %s, but nats.leaf.max_payload is %s, and a larger message would end the link again and again: lower nats.leaf.max_payload, or raise max_payload at the hub", size(hub), size(leaf))
+		n.report.Fail("hub max_payload", "the hub accepts %s, but nats.leaf.max_payload is %s, and a larger message would end the link repeatedly: lower nats.leaf.max_payload, or raise max_payload at the hub", size(hub), size(leaf))
 	}
 	if want := int64(n.config.Limits.Payload) + headerAllowance; leaf < want {
 		n.report.Note("leaf max_payload", "nats.leaf.max_payload is %s, limits.payload and headers need up to %s: larger messages are quarantined as refused", size(leaf), size(want))

@@ -86,7 +86,7 @@ func emqxSettings() []setting {
 		{"mqtt.max_mqueue_len", "200000", "the default of 1000 drops the oldest message while the bridge or NATS is unreachable"},
 		{"mqtt.max_inflight", "1000", "the default of 32 slows the bridge down"},
 		{"mqtt.session_expiry_interval", "24h", "after it the broker forgets the session and all it contains"},
-		{"mqtt.retry_interval", "infinity", "otherwise the broker sends unacknowledged messages again and again during an outage"},
+		{"mqtt.retry_interval", "infinity", "otherwise the broker resends unacknowledged messages repeatedly during an outage"},
 		{"force_shutdown.max_heap_size", "2GB", "the default of 32MB kills an offline session of 20,000 to 40,000 messages without a log line"},
 	}
 }
