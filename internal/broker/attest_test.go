@@ -13,8 +13,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 )
 
-// everyByte is what no text protocol would let through: 0x00 to 0xFF and then
-// invalid UTF-8.
+// everyByte is 0x00 to 0xFF followed by invalid UTF-8, which no text protocol would carry.
 func everyByte() []byte {
 	payload := make([]byte, 0, 261)
 	for i := range 256 {
@@ -83,8 +82,8 @@ func TestRuleWhereClause(t *testing.T) {
 	long := topic + "/" + strings.Repeat("x", 1023)
 	for _, tc := range []struct {
 		name, cn, connectAs, topic string
-		rendered                   string // the CN that the bridge sees without the clause
-		passes                     bool   // with it
+		rendered                   string // CN that the bridge receives without the clause
+		passes                     bool   // with the clause
 	}{
 		{name: "its own", cn: "acme/dev-1", topic: topic, rendered: "acme/dev-1", passes: true},
 		{name: "impostor", cn: "acme/dev-2", topic: topic, rendered: "acme/dev-2", passes: true},
@@ -106,7 +105,7 @@ func TestRuleWhereClause(t *testing.T) {
 				b := start(t, broker.Options{TLS: config, Attest: true, AnyCN: anyCN})
 				bridge := subscribe(t, b, "bridge", nil, "bridge/#")
 				dev := device(t, b, ca, tc.cn, tc.connectAs)
-				// The PUBACK comes after the rule: what counts has been counted.
+				// The PUBACK follows the rule, so the counters are complete.
 				wait(t, dev.Publish(tc.topic, 1, false, "x"))
 				if !anyCN && !tc.passes {
 					require.Equal(t, broker.Stats{Withheld: 1}, b.Stats())

@@ -23,7 +23,7 @@ func start(t *testing.T, o broker.Options) *broker.Broker {
 	return b
 }
 
-// options for a client of today's protocol that does nothing on its own.
+// options returns the options of an MQTT 3.1.1 client without automatic reconnects.
 func options(url, id string) *paho.ClientOptions {
 	return paho.NewClientOptions().AddBroker(url).SetClientID(id).SetProtocolVersion(4).
 		SetConnectRetry(false).SetAutoReconnect(false).SetConnectTimeout(testrun.Timeout)
@@ -51,7 +51,7 @@ func wait(t *testing.T, token paho.Token) {
 	require.NoError(t, token.Error())
 }
 
-// subscriber keeps a session that acknowledges only what the test acknowledges.
+// subscriber is a client with a persistent session. Only the test acknowledges its messages.
 type subscriber struct {
 	paho.Client
 	got chan paho.Message
@@ -74,8 +74,8 @@ func subscribe(t *testing.T, b *broker.Broker, id string, change func(*paho.Clie
 	return s
 }
 
-// granted are the SUBACK's codes. paho files them under the filter without its
-// $share/group, so the keys say nothing.
+// granted returns the SUBACK's codes. paho stores them under the filter without its
+// $share/group prefix, so the keys are not usable.
 func granted(token *paho.SubscribeToken) []byte {
 	return slices.Collect(maps.Values(token.Result()))
 }
@@ -91,7 +91,7 @@ func (s *subscriber) next(t *testing.T) paho.Message {
 	}
 }
 
-// device connects over mTLS with a certificate of this CN.
+// device connects over mTLS with a certificate for this CN.
 func device(t *testing.T, b *broker.Broker, ca *pki.Authority, cn, username string) paho.Client {
 	t.Helper()
 	config, err := ca.ClientConfig(cn)

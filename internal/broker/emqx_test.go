@@ -17,12 +17,12 @@ import (
 	"mqtt-nats-bridge/internal/wire"
 )
 
-// The tests of this file are named after the rows of docs/emqx.md, where the broker behaves
-// as EMQX does. How the bridge handles it is tested in internal/proof/emqx.
+// The tests of this file are named after the rows of docs/emqx.md. They check that the broker
+// behaves like EMQX; internal/proof/emqx tests the bridge's side.
 
 const own = "tenant/acme/device/dev-1/telemetry"
 
-// attesting is a broker with the rule and devices by user name.
+// attesting starts a broker with the attestation rule and devices identified by user name.
 func attesting(o broker.Options) broker.Options {
 	o.Attest, o.DeviceUsernames, o.Username, o.Password = true, true, "bridge", "secret"
 	return o
@@ -33,7 +33,7 @@ func named(t *testing.T, b *broker.Broker, cn, id string) paho.Client {
 	return connect(t, options(b.URL(), id).SetUsername(cn))
 }
 
-// lane subscribes as the bridge's lane does.
+// lane subscribes like a lane of the bridge.
 func lane(t *testing.T, b *broker.Broker, id string, filters ...string) *subscriber {
 	t.Helper()
 	return subscribe(t, b, id, as("bridge", "secret"), filters...)
@@ -86,7 +86,7 @@ func TestE1StartBeforeACLAndRule(t *testing.T) {
 		require.Error(t, tokenError(t, token))
 		bridge := lane(t, b, "bridge")
 		require.Error(t, tokenError(t, bridge.Subscribe("bridge/#", 1, nil)))
-		// The client reads the end of its connection before the broker is done with it.
+		// The client sees the end of its connection before the broker has cleaned up.
 		require.Eventually(t, func() bool { return !session(t, b, "bridge").Connected }, testrun.Timeout, time.Millisecond)
 	})
 	t.Run("the cache keeps the refusal", func(t *testing.T) {
@@ -306,8 +306,8 @@ func TestE8TakeoverRace(t *testing.T) {
 	}
 }
 
-// Both filters are in force while a session moves over to $share: each message
-// comes twice, none is lost.
+// During a session's migration to $share, both filters are active: each message is delivered
+// twice, and none is lost.
 func TestE8MoveToShare(t *testing.T) {
 	t.Parallel()
 	b := start(t, attesting(broker.Options{}))

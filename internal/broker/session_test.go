@@ -57,7 +57,7 @@ func testResumedSessionRedeliversInOrderWithDUP(t *testing.T) {
 		ids[i] = m.MessageID()
 	}
 	require.True(t, b.Cut("bridge"))
-	publish(t, device, "t/x", n, 2*n) // while away
+	publish(t, device, "t/x", n, 2*n) // while disconnected
 
 	second := subscribe(t, b, "bridge", nil)
 	for i := range 2 * n {
@@ -72,7 +72,7 @@ func testResumedSessionRedeliversInOrderWithDUP(t *testing.T) {
 		}
 	}
 
-	// The acknowledgements precede the kick on the wire: wait until they count.
+	// The acknowledgements precede the kick on the wire; wait until they are processed.
 	require.Eventually(t, func() bool { return b.Clients()[0].Pending == 2*n-2*n/3 }, testrun.Timeout, time.Millisecond)
 	require.True(t, b.Cut("bridge"))
 	publish(t, device, "t/x", 2*n, 3*n)
@@ -97,7 +97,7 @@ func testResubscribeSucceedsWithPacketIdInFlight(t *testing.T) {
 	subscribe(t, b, "bridge", nil, "t/#")
 	publish(t, device, "t/x", 0, 10)
 	require.True(t, b.Cut("bridge"))
-	// paho begins with packet id 1, as the broker did; subscribe checks the SUBACK.
+	// paho starts at packet id 1, like the broker; subscribe checks the SUBACK.
 	again := subscribe(t, b, "bridge", nil, "t/#", "t/+")
 	require.Equal(t, "0", string(again.next(t).Payload()))
 }
@@ -134,15 +134,15 @@ func testCleanSessionDeletesPreviousSession(t *testing.T) {
 	require.False(t, b.Cut("bridge"))
 }
 
-// Nothing acknowledged to a device may be missing at a subscriber whose
-// connection breaks all the time under full load, and each device's order is kept.
+// Under full load, a subscriber's connection breaks repeatedly. It still receives every message
+// acknowledged to a device, in each device's order.
 func testReconnectsUnderLoadKeepMessagesAndOrder(t *testing.T) {
 	t.Parallel()
 	const devices, each, kicks = 4, 5000, 25
 	b := start(t, broker.Options{Attest: true, DeviceUsernames: true, Username: "bridge"})
 
 	var mu sync.Mutex
-	last := make(map[string]int) // by topic: the highest number seen
+	last := make(map[string]int) // highest number by topic
 	distinct, generation := 0, 0
 	finished := make(chan struct{})
 	receive := func(mine int, m paho.Message) {

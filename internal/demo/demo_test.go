@@ -90,7 +90,7 @@ func testDatabaseRowsAreAccountedFor(t *testing.T) {
 	require.Zero(t, left, "the schema stayed behind")
 }
 
-// signal closes seen when text has been written.
+// signal closes seen once text has been written.
 type signal struct {
 	bytes.Buffer
 	text string
@@ -152,7 +152,7 @@ func TestOptionErrors(t *testing.T) {
 	}
 }
 
-// stage is a rig with a fleet that has nothing to do.
+// stage returns a rig with an idle fleet.
 func stage(t *testing.T, roles ...role) (*rig, *crew) {
 	t.Helper()
 	o := Options{Out: io.Discard}
@@ -170,8 +170,8 @@ func testVisitorMessagesAreAccountedFor(t *testing.T) {
 	t.Parallel()
 	topics := []string{
 		topicOf(visitor, "telemetry"),
-		topicOf("globex/other", "telemetry"), // refused, and received nevertheless
-		topicOf(visitor, "a/b/c"),            // attested, and matches no topic pattern
+		topicOf("globex/other", "telemetry"), // refused but received
+		topicOf(visitor, "a/b/c"),            // attested, but matches no topic pattern
 		"elsewhere",                          // not even attested
 	}
 	r, f := stage(t)

@@ -13,8 +13,8 @@ import (
 	"mqtt-nats-bridge/internal/screen"
 )
 
-// fixed is a sample of fixed numbers; with its 12 lines it is as high as the
-// table usually gets.
+// fixed is a sample with constant values. Its 12 lines are the usual maximum height of the
+// table.
 func fixed() *sample {
 	s := &sample{
 		At: 12*time.Second + 400*time.Millisecond, For: 30 * time.Second, Rate: 204.4,

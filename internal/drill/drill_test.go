@@ -30,16 +30,16 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// rig is a broker, a nats-server and a bridge between them, as an operator has them.
+// rig is a broker, a nats-server and a bridge between them.
 type rig struct {
 	t      *testing.T
-	broker *broker.Broker // nil: a mosquitto
+	broker *broker.Broker // nil: mosquitto
 	js     natsjs.JetStream
-	o      Options // of a drill against them
+	o      Options // options of a drill against this rig
 	out    *bytes.Buffer
 }
 
-// newRig has devices on mTLS, whose certificates the drill signs. tamper may be nil.
+// newRig returns a rig with mTLS devices whose certificates the drill signs. tamper may be nil.
 func newRig(t *testing.T, tamper func(*broker.Attestation), settings ...config.Flag) *rig {
 	t.Helper()
 	return newRigOn(t, broker.Options{Tamper: tamper, WillAttributes: true}, settings...)
@@ -110,7 +110,7 @@ func bridged(t *testing.T, mqttURL string, settings []config.Flag) *rig {
 	return r
 }
 
-// drill runs one and returns its report.
+// drill runs a drill and returns its report.
 func (r *rig) drill(ctx context.Context) (*Report, error) {
 	r.t.Helper()
 	err := Run(ctx, r.o)
@@ -120,7 +120,7 @@ func (r *rig) drill(ctx context.Context) (*Report, error) {
 	return report, err
 }
 
-// expectation is the report's of that name.
+// expectation returns the report's expectation of that name.
 func (r *Report) expectation(t *testing.T, name string) Expectation {
 	t.Helper()
 	for _, e := range r.Expectations {
@@ -161,13 +161,13 @@ func testAllAcknowledgedMessagesAreStored(t *testing.T) {
 	require.Equal(t, "3 connections cut, 3 wills stored", report.expectation(t, "will").Seen)
 }
 
-// A broker whose devices choose their client ids gives a lane's session away (E2); one
-// that publishes a will without attributes does not deliver it (E6).
+// If devices choose their client ids, a device can take over a lane's session (E2). A will that
+// the broker publishes without attributes is not delivered (E6).
 func TestDrillBroker(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		broker broker.Options
-		hijack string // what is seen
+		hijack string // expected finding
 		ok     bool
 	}{
 		"shipped":         {broker.Options{}, "clean session 0: accepted, session present false, 0 messages received; clean session 1: accepted, session present false, 0 messages received", true},
@@ -199,13 +199,13 @@ func testBurstOverLimitFails(t *testing.T) {
 	require.Zero(t, report.Lost, "a quarantined message is no loss")
 }
 
-// What the broker acknowledges and drops is found, with device and time.
+// The drill finds messages that the broker acknowledged and dropped, with device and time.
 func testLossIsFound(t *testing.T) {
 	t.Parallel()
 	var n atomic.Int64
 	r := newRig(t, func(a *broker.Attestation) {
 		if n.Add(1)%100 == 50 {
-			a.Prefix = "elsewhere" // to which nobody subscribes
+			a.Prefix = "elsewhere" // a prefix without subscribers
 		}
 	})
 	r.o.Settle = time.Second
@@ -220,8 +220,8 @@ func testLossIsFound(t *testing.T) {
 	require.Zero(t, report.Duplicated+report.Inversions+report.WrongDevice)
 }
 
-// A message that is stored late, one that is stored twice and one under another device's
-// subject, planted in the stream.
+// Plants three messages in the stream: one stored late, one duplicate, and one under another
+// device's subject.
 func testDuplicateAndWrongDeviceAreFound(t *testing.T) {
 	t.Parallel()
 	var diverted atomic.Bool
@@ -253,14 +253,14 @@ func testDuplicateAndWrongDeviceAreFound(t *testing.T) {
 			payload := <-stolen
 			const own, other = "tenant.drill.device.d-1.telemetry", "tenant.drill.device.d-2.telemetry"
 			stream, err := r.js.Stream(ctx, "TELEMETRY")
-			for err == nil { // until a later message of the device is stored
+			for err == nil { // wait for a later message of the device
 				if _, err = stream.GetLastMsgForSubject(ctx, own); err == nil {
 					break
 				}
 				if strings.Contains(err.Error(), "not found") {
 					err = nil
 				}
-				time.Sleep(5 * time.Millisecond) // between two questions
+				time.Sleep(5 * time.Millisecond) // polling interval
 			}
 			for _, subject := range []string{own, own, other} {
 				if err == nil {
@@ -282,8 +282,8 @@ func testDuplicateAndWrongDeviceAreFound(t *testing.T) {
 	require.Equal(t, []string{"inverted", "duplicated", "wrong_device"}, kinds)
 }
 
-// On plain topics, through a restart of a real broker that keeps its sessions: devices
-// come back and send again what had no PUBACK.
+// On plain topics, a real broker restarts and keeps its sessions. Devices reconnect and resend
+// unacknowledged messages.
 func testMosquittoRestartLosesNothing(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, MaxInflight: 1000})

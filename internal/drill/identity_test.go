@@ -10,8 +10,8 @@ import (
 	"mqtt-nats-bridge/internal/plan"
 )
 
-// directory creates a directory with a certificate for each CN, under a file name
-// that does not contain the CN.
+// directory creates a directory with one certificate per CN, in files whose names do not
+// contain the CN.
 func directory(t *testing.T, cns ...string) (certs, ca string) {
 	t.Helper()
 	authority, err := pki.New()

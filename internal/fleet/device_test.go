@@ -68,7 +68,7 @@ func testRefusedConnectionIsReported(t *testing.T) {
 	require.ErrorContains(t, err, `connect device "d": the broker refuses the connection: code`)
 }
 
-// The end of a connection is an error for a device that does not come back.
+// For a device that does not reconnect, the end of its connection is an error.
 func testConnectionLossWithoutReconnectIsAnError(t *testing.T) {
 	t.Parallel()
 	b, err := broker.Open(broker.Options{})
@@ -102,7 +102,7 @@ func testWillIsPublishedOnlyOnKill(t *testing.T) {
 	}
 }
 
-// scripted is a broker that answers CONNECT and hands over every PUBLISH.
+// scripted is a broker that answers CONNECT and passes every PUBLISH to the test.
 type scripted struct {
 	net.Listener
 	publishes chan publish
@@ -156,8 +156,8 @@ func (s *scripted) serve(conn net.Conn) {
 
 func (p publish) ack() { _, _ = p.conn.Write(wire.AppendPuback(nil, p.id)) }
 
-// What has no PUBACK comes again on the next connection: in order, with DUP and under the
-// same packet ids, and before anything new.
+// On the next connection, a device resends its unacknowledged messages before any new one: in
+// order, with DUP and the same packet ids.
 func testMessagesWithoutPUBACKAreResentInOrder(t *testing.T) {
 	t.Parallel()
 	s := newScripted(t)
@@ -199,7 +199,7 @@ func testMessagesWithoutPUBACKAreResentInOrder(t *testing.T) {
 	require.EqualValues(t, 2, d.Connections())
 }
 
-// A device that is stopped waits for its PUBACKs, and gives up in the end.
+// A stopped device waits for its PUBACKs until a timeout.
 func testStoppedDeviceGivesUpAfterDrainTimeout(t *testing.T) {
 	t.Parallel()
 	s := newScripted(t)

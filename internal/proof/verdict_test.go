@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The counting itself is tested where it is: internal/reconcile.
+// internal/reconcile tests the counting itself.
 func TestVerdictOfALoad(t *testing.T) {
 	t.Parallel()
 	// Two devices, six messages; the last has no PUBACK.

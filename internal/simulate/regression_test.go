@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Schedules that once found something, each with a sentence on what.
+// Schedules that once found a defect; each file describes it.
 func TestRegressions(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/*.txt")

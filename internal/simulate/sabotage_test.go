@@ -11,25 +11,25 @@ import (
 	"mqtt-nats-bridge/internal/simulate/jetstream"
 )
 
-// losses are what comes of a new message that is taken for an earlier one.
+// losses are the promises that break if a new message is taken for an earlier one.
 var losses = []promise{ackedUnstored, lost, falseDuplicate, strayAck}
 
-// A simulation that finds nothing may be blind. Here the bridge is broken on
-// purpose, and it has to see.
+// A simulation that finds no error may be unable to find any. Each case breaks the bridge on
+// purpose, and the simulation has to detect it.
 func TestSabotage(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		broken sabotage
 		finds  []promise
-		from   uint64 // the first seed to try: it found it when this was written
+		from   uint64 // the first seed to try; known to detect the defect
 	}{
 		"the stored bit ignored": {withoutStoredBit(), []promise{storedTwice}, 126},
 		"a PUBACK on publish":    {ackOnPublish(), []promise{ackedUnstored}, 1},
-		// A copy that is still on its way when the streams have forgotten the id is
-		// stored a second time.
+		// A copy still in flight after the duplicate window is stored a second time.
 		"single messages resent": {resendSingly(), []promise{deviceOrder, storedTwice}, 14},
 		"a fence on OnConnect":   {fenceOnReconnect(), []promise{deviceOrder}, 666},
-		// Redelivery. That a run goes up to the latest: bridge, TestRedeliveryRunBeforeLatest.
+		// Redelivery. TestRedeliveryRunBeforeLatest in package bridge covers a run that ends at
+		// the latest message.
 		"a run of any connection":                  {headerWord(journalLow, 1), losses, 159},
 		"PUBACKs not noted":                        {headerWord(journalAcked, 0), losses, 210},
 		"a stale journal trusted":                  {sabotage{trustsStaleJournal: true}, losses, 1347},
@@ -55,7 +55,7 @@ func TestSabotage(t *testing.T) {
 			for seed := c.from; seed < c.from+2000; seed++ {
 				v := run(t, generate(seed), c.broken, home, nil)
 				if v != nil && &c.finds[0] == &losses[0] && !slices.Contains(losses, v.promise) {
-					continue // something less than a loss comes of it too
+					continue // a lesser violation, not yet the expected loss
 				}
 				if v != nil {
 					require.Contains(t, c.finds, v.promise, "seed %d: %v", seed, v)
@@ -68,7 +68,7 @@ func TestSabotage(t *testing.T) {
 	}
 }
 
-// forMessage, forError and forTime put another answer in the place of one kind.
+// forMessage, forError and forTime replace the answers of one kind.
 func forMessage(body, other string) string { return forKind(body, `{"message"`, other) }
 func forTime(body, other string) string    { return forKind(body, `{"ts"`, other) }
 
@@ -86,9 +86,9 @@ func forKind(body, kind, other string) string {
 	return ""
 }
 
-// What the order takes for granted (doc.go), it does need: a server that refuses
-// some messages on their way and takes the next ones stores these first. Nothing
-// is lost by it, and nothing is stored twice.
+// Shows that order depends on the assumption in doc.go. A server that refuses some messages in
+// flight but accepts later ones stores the later ones first. No message is lost or stored
+// twice.
 func TestUnnoticedFault(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The environment says which seeds are run:
+// Environment variables select the seeds:
 //
 //	SIMULATE_SEEDS=10000 so many seeds (default: 500; 200 with -short)
 //	SIMULATE_FIRST=50001 beginning with this one (default: 1)
@@ -22,7 +22,7 @@ const (
 	seedVariable  = "SIMULATE_SEED"
 )
 
-// number reads a variable of the environment.
+// number reads an environment variable.
 func number(t *testing.T, name string) (n uint64, ok bool) {
 	t.Helper()
 	text := os.Getenv(name)
@@ -47,7 +47,7 @@ func TestSimulation(t *testing.T) {
 	if n, ok := number(t, seedsVariable); ok {
 		seeds = n
 	}
-	var next atomic.Uint64 // the seed before
+	var next atomic.Uint64 // the last seed taken
 	if first, ok := number(t, firstVariable); ok {
 		require.Positive(t, first, firstVariable)
 		next.Store(first - 1)
@@ -66,8 +66,7 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
-// explain runs a seed and, where it fails, prints its schedule, shortened, with
-// what happens in it.
+// explain runs a seed. If it fails, explain prints the shortened schedule and its events.
 func explain(t *testing.T, seed uint64) {
 	t.Helper()
 	s := generate(seed)
@@ -85,7 +84,7 @@ func explain(t *testing.T, seed uint64) {
 		seed, found, s, retell(t, s, sabotage{}, home), seedVariable, seed)
 }
 
-// A failing seed is of use only if it fails again.
+// A failing seed is useful only if the failure is reproducible.
 func TestSeedDeterminism(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
@@ -99,7 +98,7 @@ func TestSeedDeterminism(t *testing.T) {
 	}
 }
 
-// retell runs a schedule and returns what happens in it.
+// retell runs a schedule and returns its events.
 func retell(t *testing.T, s schedule, broken sabotage, home string) string {
 	t.Helper()
 	var story strings.Builder

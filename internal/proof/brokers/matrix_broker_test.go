@@ -14,15 +14,15 @@ import (
 
 // matrixBroker is a broker of the matrix.
 type matrixBroker struct {
-	// start returns its host:port, and a function that waits until a topic's messages are
-	// delivered and acknowledged; nil: the broker redelivers before anything new, as MQTT
-	// demands [MQTT-4.6.0-1], and the marker is the end.
+	// start returns the broker's host:port and a function that waits until a topic's messages
+	// are delivered and acknowledged. The function is nil if the broker redelivers before it
+	// sends new messages, as [MQTT-4.6.0-1] requires: the marker is then the last message.
 	start func(testing.TB) (addr string, drain func(testing.TB, string))
-	// It delivers new messages before it redelivers.
+	// overtakes is set if the broker delivers new messages before it redelivers.
 	overtakes bool
-	// doubt is how many messages of a connection that ended the broker may have been sent
-	// PUBACKs for without having read them, where nothing distinguishes these messages from new
-	// ones: its window, if it numbers packets anew on each connection.
+	// doubt limits the duplicates per ended connection. PUBACKs that the broker has not read
+	// are lost with the connection. If the broker restarts its packet ids on each connection,
+	// those redeliveries look like new messages, up to its window.
 	doubt int
 }
 
@@ -41,8 +41,8 @@ func rabbitBroker(t testing.TB) (string, func(testing.TB, string)) {
 	return peers.RabbitMQ(t).Addr, nil
 }
 
-// natsBroker redelivers after ack_wait, here 15 s instead of 30 s and longer than every
-// outage.
+// natsBroker redelivers after ack_wait. The test sets 15 s instead of 30 s, still longer than
+// every outage.
 func natsBroker(t testing.TB) (string, func(testing.TB, string)) {
 	addr := testrun.Address(t).String()
 	server := peers.NATSServer(t, peers.NATSOptions{
@@ -69,7 +69,8 @@ func natsBroker(t testing.TB) (string, func(testing.TB, string)) {
 	}
 }
 
-// check requires what the bridge promises at this broker; ended: its connection ended.
+// check verifies the bridge's guarantees for this broker; ended means that its connection
+// ended.
 func (b matrixBroker) check(t *testing.T, v proof.Verdict, ended bool) {
 	t.Helper()
 	require.Zero(t, v.Lost+v.Foreign+v.Quarantined, v)

@@ -16,7 +16,7 @@ import (
 // matrixWindow is the duplicate window of the matrix, in seconds.
 const matrixWindow = 2
 
-// matrixFault lasts so long.
+// matrixFault is the duration of a fault.
 type matrixFault struct {
 	rig    proof.RigOptions
 	inject func(r *proof.Rig, away time.Duration)
@@ -35,7 +35,7 @@ var matrixFaults = map[string]matrixFault{
 	}},
 	"both killed": {inject: func(r *proof.Rig, away time.Duration) {
 		r.NATS.Kill9()
-		time.Sleep(time.Duration(r.Random.IntN(int(300 * time.Millisecond)))) // messages wait for NATS
+		time.Sleep(time.Duration(r.Random.IntN(int(300 * time.Millisecond)))) // let messages queue for NATS
 		r.Bridge.Kill9()
 		time.Sleep(away)
 		r.NATS.Start()
@@ -53,15 +53,15 @@ var matrixFaults = map[string]matrixFault{
 	}},
 }
 
-// matrixOutages are shorter and longer than the duplicate window.
+// matrixOutages includes outages shorter and longer than the duplicate window.
 var matrixOutages = map[string]time.Duration{
 	"short": matrixWindow * time.Second / 2,
 	"long":  matrixWindow * time.Second * 5 / 2,
 }
 
-// Every broker, fault, kind of payload and length of outage: nothing is lost, nothing is
-// stored twice but what no rule can tell from a new message, and no device's messages
-// change their order.
+// Combines every broker, fault, payload kind and outage length. No message is lost, and each
+// device's order is kept. The only duplicates are redeliveries that cannot be distinguished
+// from new messages.
 func TestBrokerMatrix(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -85,7 +85,7 @@ func TestBrokerMatrix(t *testing.T) {
 						topic := fmt.Sprintf("row%d", rows)
 						t.Run(fmt.Sprintf("%s/%s/%s", fault, payload, outage), func(t *testing.T) {
 							t.Parallel()
-							f := f // its rig is this row's
+							f := f // each row sets its own rig
 							f.rig.Broker, f.rig.Topic = addr, topic
 							o := proof.LoadOptions{Addr: addr, Topic: topic, Devices: 20, Total: 3000, Rate: 1000}
 							if payload == "identical" {
@@ -102,8 +102,9 @@ func TestBrokerMatrix(t *testing.T) {
 	}
 }
 
-// matrixRow injects the fault once, in the first half of the load, which goes on during the outage. It
-// reports whether a connection to the broker ended: a starved nats-server ends them too.
+// matrixRow injects the fault once, in the first half of the load. The load continues during
+// the outage. It reports whether a connection to the broker ended: a nats-server short of CPU
+// time closes connections too.
 func matrixRow(t *testing.T, f matrixFault, o proof.LoadOptions, away time.Duration, drain func(testing.TB, string)) (v proof.Verdict, ended bool) {
 	t.Helper()
 	random := proof.Random(t)
@@ -113,7 +114,7 @@ func matrixRow(t *testing.T, f matrixFault, o proof.LoadOptions, away time.Durat
 	l := proof.StartLoad(t, o)
 	l.Release(o.Total)
 	require.True(t, l.Await(o.Total/6+random.IntN(o.Total/3)))
-	time.Sleep(time.Duration(random.IntN(int(50 * time.Millisecond)))) // any moment, not just after a PUBACK
+	time.Sleep(time.Duration(random.IntN(int(50 * time.Millisecond)))) // a random moment, not only right after a PUBACK
 	f.inject(r, away)
 	if drain != nil {
 		l.AwaitEnd(t)

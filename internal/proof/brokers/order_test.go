@@ -15,8 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// bystander is a subscriber beside the bridge that notes what the broker hands over, in its
-// order, first deliveries only.
+// bystander is a second subscriber. It records the broker's first deliveries in order.
 type bystander struct {
 	mu      sync.Mutex
 	seen    map[uint64]bool
@@ -56,9 +55,9 @@ func startBystander(t testing.TB, url string) *bystander {
 	return w
 }
 
-// What a publisher had not been sent a PUBACK for when the broker went down it sends again,
-// and some clients do so in any order: paho.golang's default store is a map. The order
-// that the bridge keeps is the broker's.
+// After a broker restart, a publisher resends its unacknowledged messages. Some clients resend
+// them in random order: paho.golang's default store is a map. The bridge keeps the order in
+// which the broker delivers.
 func TestBrokerOrder(t *testing.T) {
 	t.Parallel()
 	times := 3
@@ -82,7 +81,7 @@ func TestBrokerOrder(t *testing.T) {
 			l := proof.NewLoad(proof.LoadOptions{Devices: devices, Topic: "telemetry", Total: times * 2 * each})
 			publish := func() {
 				for range each {
-					// A token whose connection ends has an error; the message is in the store.
+					// The token fails if its connection ends; the message stays in the store.
 					topic, payload := l.Next()
 					c.Publish(topic, 1, false, payload)
 				}
@@ -91,7 +90,7 @@ func TestBrokerOrder(t *testing.T) {
 				publish()
 				r.Broker.Stop()
 				proof.Eventually(t, func() bool { return !c.IsConnectionOpen() }, func() any { return "connected" })
-				publish() // waits in the publisher's store
+				publish() // stays in the publisher's store
 				r.Broker.Start()
 				proof.Eventually(t, func() bool { return w.count() == l.Sent() }, func() any { return w.count() })
 			}
@@ -108,7 +107,7 @@ func TestBrokerOrder(t *testing.T) {
 	}
 }
 
-// firsts are the messages of each subject in the order of their first copies.
+// firsts returns each subject's messages in the order of their first copies.
 func firsts(all []proof.Stored) map[string][]uint64 {
 	seen, of := map[uint64]bool{}, map[string][]uint64{}
 	for _, s := range all {

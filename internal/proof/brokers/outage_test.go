@@ -34,7 +34,7 @@ func testMessagesFromBeforeNATSStartAreStored(t *testing.T) {
 	p := proof.AwaitProblem(t, bridge, "nats", natsAddr.String(), "cannot be reached")
 	require.NotContains(t, p.Problem, "credentials")
 	proof.AwaitSubscribed(t, bridge)
-	// Fewer than the packet ids: the embedded broker has no queue behind them.
+	// Fewer messages than packet ids: the embedded broker does not queue any further ones.
 	l := proof.StartLoad(t, proof.LoadOptions{Addr: addr, Devices: 50, Total: 20_000})
 	l.AwaitEnd(t)
 	proof.Mark(t, addr)
@@ -93,10 +93,8 @@ func TestConnectProblem(t *testing.T) {
 	}
 }
 
-// A stream that is deleted takes along its messages. What JetStream had not
-// confirmed to the bridge until then, and all that comes later, is in the stream
-// that is created again: exactly the messages from the first unconfirmed one on, once
-// and in order.
+// Deleting a stream deletes its messages. The recreated stream contains every message from the
+// first unconfirmed one on, exactly once and in order.
 func TestDeletedStream(t *testing.T) {
 	t.Parallel()
 	server := proof.StartJetStream(t, embedded.Options{})

@@ -17,7 +17,7 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// scriptedRun bridges from a scripted broker until all is acknowledged.
+// scriptedRun runs the bridge against a scripted broker until every message is acknowledged.
 func scriptedRun(t *testing.T, name, what string, b *proof.ScriptedBroker) (*daemon.Bridge, natsjs.JetStream, proof.Verdict) {
 	t.Helper()
 	server := proof.StartJetStream(t, embedded.Options{})
@@ -37,8 +37,8 @@ func scriptedRun(t *testing.T, name, what string, b *proof.ScriptedBroker) (*dae
 	return bridge, js, v
 }
 
-// Malformed packets cost the connection they come on: the bridge says so, comes
-// back, and the broker redelivers what was in flight.
+// A malformed packet makes the bridge log an error, close the connection and reconnect. The
+// broker then redelivers the messages in flight.
 func TestMalformedPackets(t *testing.T) {
 	t.Parallel()
 	errCut := errors.New("cut in the middle of a packet")
@@ -84,8 +84,8 @@ func TestMalformedPackets(t *testing.T) {
 	}
 }
 
-// An oversize PUBLISH does not end the connection: the broker would send it again
-// forever.
+// An oversize PUBLISH does not end the connection. Otherwise the broker would redeliver it on
+// every reconnect.
 func TestOversizePublish(t *testing.T) {
 	t.Parallel()
 	huge := wire.AppendPublish(nil, wire.QoS1, "tenant/t0/device/huge/telemetry", 65000, make([]byte, 300<<10))
@@ -107,8 +107,8 @@ func TestOversizePublish(t *testing.T) {
 	require.Equal(t, 2, counts.Strays, "and acknowledged")
 }
 
-// EMQX before 5.8 redelivers on the same connection after retry_interval. While
-// JetStream is unreachable that is everything in flight, again and again.
+// EMQX before 5.8 redelivers on the same connection after retry_interval. While JetStream is
+// unreachable, it redelivers every message in flight at each interval.
 func TestRedeliverySameConnection(t *testing.T) {
 	t.Parallel()
 	for what, o := range map[string]proof.LoadOptions{
@@ -148,7 +148,7 @@ func TestRedeliverySameConnection(t *testing.T) {
 	}
 }
 
-// proxyTo is a proxy in front of a server's URL.
+// proxyTo starts a proxy for the server at a URL.
 func proxyTo(t testing.TB, url string) *peers.TCPProxy {
 	t.Helper()
 	return peers.Proxy(t, strings.TrimPrefix(url, "nats://"))

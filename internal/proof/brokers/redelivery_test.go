@@ -16,10 +16,10 @@ import (
 	"mqtt-nats-bridge/internal/wire"
 )
 
-// equal is the payload of a device that always sends the same.
+// equal is the payload of a device whose messages are all identical.
 const equal = `{"state":"ON"}`
 
-// publishEqual has a device publish n equal messages and waits for their PUBACKs.
+// publishEqual publishes n equal messages as one device and waits for their PUBACKs.
 func publishEqual(t testing.TB, addr string, n int, dup bool) {
 	t.Helper()
 	conn, err := proof.DialMQTT(addr, "publisher", "")
@@ -35,7 +35,7 @@ func publishEqual(t testing.TB, addr string, n int, dup bool) {
 			b = wire.AppendPublish(b, flags, "tenant/proof/device/equal/telemetry", proof.PacketID(i), []byte(equal))
 			if len(b) > 1<<14 || i == n-1 {
 				if _, err := conn.Write(b); err != nil {
-					return // the reader meets it
+					return // the reader gets an error too
 				}
 				b = b[:0]
 			}
@@ -49,7 +49,7 @@ func publishEqual(t testing.TB, addr string, n int, dup bool) {
 	}
 }
 
-// storedCount returns the number of messages in the stream.
+// storedCount returns the number of messages in the stream, 0 if it does not exist.
 func storedCount(t testing.TB, js natsjs.JetStream) int {
 	t.Helper()
 	s, err := js.Stream(t.Context(), "TELEMETRY")
@@ -64,7 +64,7 @@ func awaitStored(t testing.TB, js natsjs.JetStream, n int) {
 	require.Eventually(t, func() bool { return storedCount(t, js) >= n }, 2*testrun.Timeout, 50*time.Millisecond, "%d of %d", storedCount(t, js), n)
 }
 
-// storeEqual publishes n equal messages and waits until as many more are stored.
+// storeEqual publishes n equal messages and waits until n more are stored.
 func storeEqual(t testing.TB, r *proof.Rig, n int) {
 	t.Helper()
 	before := storedCount(t, r.JS)
@@ -72,8 +72,8 @@ func storeEqual(t testing.TB, r *proof.Rig, n int) {
 	awaitStored(t, r.JS, before+n)
 }
 
-// awaitConfirmed waits until the broker has handled every PUBACK, as the journal has it: low is
-// end (the byte table in bridge/DESIGN.md).
+// awaitConfirmed waits until the journal shows that the broker has processed every PUBACK: low
+// equals end (see the byte table in bridge/DESIGN.md).
 func awaitConfirmed(t testing.TB, journal string) {
 	t.Helper()
 	const end, low = 40, 48
@@ -83,13 +83,13 @@ func awaitConfirmed(t testing.TB, journal string) {
 	}, testrun.Timeout, 50*time.Millisecond)
 }
 
-// numbering starts the brokers that number packets anew on each connection.
+// numbering starts brokers that restart packet ids on each connection.
 var numbering = map[string]func(testing.TB) (addr string, drain func(testing.TB, string)){
 	"RabbitMQ": rabbitBroker, "nats-server": natsBroker,
 }
 
-// A device that sends the same again with DUP set, to a broker that numbers packets from
-// 1 on each connection, and, as RabbitMQ does, passes the flag on.
+// A device resends equal messages with DUP set. The broker restarts packet ids at 1 on each
+// connection and forwards the flag, as RabbitMQ does.
 func TestRedeliveryRepublish(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -107,14 +107,14 @@ func TestRedeliveryRepublish(t *testing.T) {
 			r.AwaitSession()
 			proof.Mark(t, r.Addr)
 			proof.AwaitMarker(t, r.JS)
-			// Up to a window of 10 may not have been acknowledged when it was killed.
+			// At the kill, up to a window of 10 messages may be unacknowledged.
 			require.GreaterOrEqual(t, storedCount(t, r.JS), 41)
 			require.LessOrEqual(t, storedCount(t, r.JS), 51)
 		})
 	}
 }
 
-// Equal messages, NATS and then the bridge killed in the middle of them.
+// Kills NATS and then the bridge while equal messages are in flight.
 func TestRedeliveryEqualMessages(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -134,7 +134,7 @@ func TestRedeliveryEqualMessages(t *testing.T) {
 				defer close(published)
 				publishEqual(t, r.Addr, n*3/4, false)
 			}()
-			// When the fault comes, not a wait: any number of the messages may be in flight.
+			// Random time of the fault, so that the number of messages in flight varies.
 			time.Sleep(500 * time.Millisecond)
 			r.Bridge.Kill9()
 			r.NATS.Start()
@@ -163,8 +163,8 @@ func TestRedelivery(t *testing.T) {
 	t.Run("old copy of journal is restored", testOldCopyOfJournalIsRestored)
 }
 
-// A broker that uses packet ids up for messages that it drops from a full queue, and a
-// bridge that is killed before it has read the later messages.
+// The broker assigns packet ids to messages that it drops from a full queue. The bridge is
+// killed before it has read the later messages.
 func testPacketIdsUsedUpByAFullQueue(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "real brokers, up to 90,000 messages")
@@ -191,8 +191,8 @@ func testPacketIdsUsedUpByAFullQueue(t *testing.T) {
 	require.Equal(t, before+501, storedCount(t, r.JS))
 }
 
-// A process that was stopped while another one had its session, whose packet ids have
-// wrapped around since.
+// A process is suspended while another one owns its session. By the time it resumes, the packet
+// ids have wrapped around.
 func testSessionUsedByAnotherProcess(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "real brokers, up to 90,000 messages")
@@ -219,7 +219,7 @@ func testSessionUsedByAnotherProcess(t *testing.T) {
 	publishEqual(t, a.Addr, 20_000, false)
 	proof.Mark(t, a.Addr)
 	proof.AwaitMarker(t, a.JS)
-	// What the broker had not read the PUBACK of was given to the second process too.
+	// Messages whose PUBACK the broker had not read were delivered to the second process too.
 	before := storedCount(t, a.JS)
 	require.GreaterOrEqual(t, before, 85_001)
 	proxy.Down()
@@ -242,7 +242,7 @@ func testOldCopyOfJournalIsRestored(t *testing.T) {
 	copied, err := os.ReadFile(r.Journal())
 	require.NoError(t, err)
 	storeEqual(t, r, 5000)
-	awaitConfirmed(t, r.Journal()) // or the broker sends some of these again, which the copy does not know
+	awaitConfirmed(t, r.Journal()) // otherwise the broker redelivers messages missing from the copy
 	r.NATSProxies[0].Down()
 	publishEqual(t, r.Addr, 150, false)
 	r.Bridge.Kill9()

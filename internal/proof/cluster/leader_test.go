@@ -11,15 +11,14 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// replicated is a load over three replicas for about so long.
+// replicated is a load of about duration d on streams of three replicas.
 func replicated(t testing.TB, rate int, d time.Duration) proof.LoadOptions {
 	t.Helper()
 	testrun.SkipQuick(t, "elections take a minute")
 	return proof.LoadOptions{Devices: 100, Rate: rate, Total: rate * int(d/time.Second)}
 }
 
-// loosely has the bridge send what it has, as it does where streams are not
-// replicated.
+// loosely turns strict order off, the default for streams without replicas.
 const loosely = "BRIDGE_NATS_STRICT_ORDER=off"
 
 func TestLeaderFault(t *testing.T) {
@@ -43,7 +42,7 @@ func testKillCostsNeitherMessageNorOrder(t *testing.T) {
 	}}, "1,500 per second", replicated(t, 1500, 24*time.Second))
 }
 
-// The bridge is connected to a node that keeps running and leads no stream.
+// The bridge is connected to a running node that leads no stream.
 func testFreezeCostsNeitherMessageNorOrder(t *testing.T) {
 	t.Parallel()
 	proof.Survive(t, proof.Fault{Name: "R3: leader frozen for 10 s", Times: 2, Rig: proof.RigOptions{Cluster: true, NATSProxy: true}, Inject: func(r *proof.Rig) {
@@ -70,10 +69,9 @@ func testRollingRestartCostsOrderAtMost(t *testing.T) {
 	}}, "1,500 per second", replicated(t, 1500, 20*time.Second), inFlight)
 }
 
-// The bridge is connected to the very node that freezes. What it has sent waits
-// in that node's socket, and when the node goes on it takes the first of these
-// messages for a leader that it no longer is, and passes the others on to its
-// successor.
+// The bridge is connected to the node that freezes, so its messages wait in that node's socket.
+// When the node resumes, it still accepts the first ones as the leader and forwards the others
+// to its successor.
 func testConnectedLeaderFrozenCostsOrderAtMost(t *testing.T) {
 	t.Parallel()
 	const times = 2
@@ -83,24 +81,24 @@ func testConnectedLeaderFrozenCostsOrderAtMost(t *testing.T) {
 	}}, "1,500 per second", replicated(t, 1500, 40*time.Second), times*inFlight)
 }
 
-// With nats.ack_timeout beyond an election, what was sent to the frozen leader is
-// sent again only after its successor has stored what came later, as the warning
-// at the start says.
+// If nats.ack_timeout exceeds an election, messages sent to the frozen leader are resent too
+// late: its successor has already stored later ones. The bridge warns about this setting at the
+// start.
 func testLongAckTimeoutCostsOrderAtMost(t *testing.T) {
 	t.Parallel()
 	long := proof.RigOptions{Cluster: true, Env: []string{"BRIDGE_NATS_ACK_TIMEOUT=30s"}}
-	// So few that the broker's window of 1,000 is open until the election.
+	// At this rate the broker's window of 1,000 does not fill up before the election.
 	costsOrderAlone(t, proof.Fault{Name: "R3: leader frozen for 12 s, ack_timeout 30 s", Rig: long, Inject: func(r *proof.Rig) {
 		freezeLeader(r, 12*time.Second)
 	}}, "80 per second", replicated(t, 80, 30*time.Second), 1000)
 }
 
-// inFlight bounds what can be overtaken at a time: a lane's messages on their way
-// to JetStream.
+// inFlight is the maximum of messages that can be overtaken per fault: a lane's messages in
+// flight to JetStream.
 const inFlight = 4096
 
-// costsOrderAlone allows for at most so many messages out of order without strict
-// order, and for none with it, which is the default for replicated streams.
+// costsOrderAlone allows at most that many messages out of order without strict order. With
+// strict order, the default for replicated streams, it allows none.
 func costsOrderAlone(t *testing.T, f proof.Fault, what string, o proof.LoadOptions, most int) {
 	t.Helper()
 	loose := f
@@ -117,8 +115,8 @@ func costsOrderAlone(t *testing.T, f proof.Fault, what string, o proof.LoadOptio
 	})
 }
 
-// connectTo has the bridge connect to a node that suits, given whether it leads
-// the stream.
+// connectTo moves the bridge to a node for which suits returns true, given whether the node
+// leads the stream.
 func connectTo(r *proof.Rig, suits func(leads bool) bool) {
 	r.T.Helper()
 	leader := r.Cluster.Leader("TELEMETRY")
@@ -136,7 +134,7 @@ func connectTo(r *proof.Rig, suits func(leads bool) bool) {
 		}
 		return s.CachedInfo().State.LastSeq
 	}
-	// The old connections are gone: what is stored now came by a new one.
+	// The old connections are closed, so a message stored now came over a new one.
 	from := stored()
 	proof.Eventually(r.T, func() bool { return stored() > from+1000 }, func() any { return "the bridge does not store" })
 	for _, p := range unfit {
@@ -144,11 +142,11 @@ func connectTo(r *proof.Rig, suits func(leads bool) bool) {
 	}
 }
 
-// freezeLeader stops the leader for so long; by then another one leads.
+// freezeLeader suspends the leader for d and requires that another node leads afterwards.
 func freezeLeader(r *proof.Rig, d time.Duration) {
 	leader := r.Cluster.Leader("TELEMETRY")
 	leader.Freeze()
-	time.Sleep(d) // the fault itself
+	time.Sleep(d) // duration of the fault
 	leader.Thaw()
 	r.Cluster.AwaitCurrent("TELEMETRY")
 }

@@ -12,10 +12,9 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// A replica has messages on their way to NATS when its link stalls. The broker restarts
-// without its sessions, so it does not hand them over again, and another replica takes the
-// partitions. What the first one had sent arrives behind what the second has stored: once,
-// and out of order.
+// A replica's link stalls while messages are in flight to NATS. The broker restarts without its
+// sessions, so it does not redeliver them, and another replica acquires the partitions. The
+// first replica's messages arrive after those of the second: once, but out of order.
 func TestOrderAfterALostSession(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "leases expire in real time")
@@ -28,7 +27,7 @@ func TestOrderAfterALostSession(t *testing.T) {
 	a := r.start("a")
 	r.awaitShares(a)
 	said := 0
-	for range 16 { // from then on the broker keeps what is published
+	for range 16 { // from then on the broker queues published messages
 		said = a.Log().Await(t, said, "mqtt connected")
 	}
 	b := r.start("b")
@@ -63,7 +62,7 @@ func TestOrderAfterALostSession(t *testing.T) {
 	require.NoError(t, err)
 
 	r.awaitShares(b)
-	for range 16 { // as after the first start
+	for range 16 { // all partitions, as after the first start
 		said = b.Log().Await(t, said, "mqtt connected")
 	}
 	l.Release(6000)

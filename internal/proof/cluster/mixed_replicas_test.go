@@ -16,9 +16,9 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// Two replicas share the partitions, store in streams of three replicas, and everything
-// that can fail does: the broker restarts with its sessions and the publisher sends again
-// what had no PUBACK, replicas are killed, stopped, frozen and cut off, leaders change.
+// Two replicas of the bridge share the partitions; the streams have three replicas. The broker
+// restarts and keeps its sessions, and publishers resend unacknowledged messages. Replicas are
+// killed, stopped, frozen and disconnected, and stream leaders change.
 func TestMixedFaultsOfReplicas(t *testing.T) {
 	t.Parallel()
 	if testrun.Quick() && os.Getenv(minutesVariable) == "" {
@@ -40,7 +40,7 @@ func mixedReplicas(t *testing.T, name string, shares [2]string, lasts time.Durat
 		both = append(both, r.startShare(string("ab"[i]), share))
 	}
 	n := 0
-	proof.EventuallyWithin(t, 2*testrun.Timeout, func() bool { // from then on the broker keeps what is published
+	proof.EventuallyWithin(t, 2*testrun.Timeout, func() bool { // from then on the broker queues published messages
 		n = strings.Count(both[0].Log().String()+both[1].Log().String(), "mqtt connected")
 		return n >= 16
 	}, func() any { return n })
@@ -67,8 +67,8 @@ func mixedReplicas(t *testing.T, name string, shares [2]string, lasts time.Durat
 	require.Zero(t, v.Lost+v.Foreign+v.Inversions, v)
 }
 
-// again counts the messages that are stored behind a later one of their device, second
-// copies of what a device published twice included.
+// again counts messages stored after a later one of the same device, including second copies of
+// messages that a device published twice.
 func again(all []proof.Stored) (n int) {
 	latest := map[string]uint64{}
 	for _, s := range all {
@@ -80,7 +80,7 @@ func again(all []proof.Stored) (n int) {
 	return n
 }
 
-// brokerImpairments leave the broker its sessions.
+// brokerImpairments returns the faults of a broker that keeps its sessions.
 func brokerImpairments(r *fleetRig) []impairment {
 	return []impairment{
 		{"mosquitto restarted", 0, func() func() {
@@ -94,13 +94,13 @@ func brokerImpairments(r *fleetRig) []impairment {
 	}
 }
 
-// clusterImpairments are those of the servers and the stream.
+// clusterImpairments returns the faults of the servers and the stream.
 func clusterImpairments(r *fleetRig, random *rand.Rand) []impairment {
 	list := natsImpairments(&proof.Rig{T: r.t, Cluster: r.cluster, JS: r.js, Random: random})
 	return slices.DeleteFunc(list, func(a impairment) bool { return strings.HasPrefix(a.name, "NATS link") })
 }
 
-// replicaImpairments are those of one replica and of its links.
+// replicaImpairments returns the faults of one replica and its links.
 func replicaImpairments(p *replica) []impairment {
 	over := func() {}
 	impaired := func(name string, towards, back peers.Impairment) []impairment {

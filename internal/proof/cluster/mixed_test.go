@@ -17,7 +17,7 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// minutesVariable makes the mixed run long, in minutes.
+// minutesVariable sets the length of the mixed run, in minutes.
 const minutesVariable = "FAULT_MINUTES"
 
 // mixedFor is how long faults are injected in a mixed run.
@@ -34,19 +34,19 @@ func mixedFor(t testing.TB) time.Duration {
 	return time.Duration(minutes * float64(time.Minute))
 }
 
-// mixedRate is low enough that what queues in the longest outages stays below
-// what mosquitto 2.0.11 can tell apart, see keepsWindow.
+// mixedRate keeps the queue of the longest outage below the number of messages that mosquitto
+// 2.0.11 can redeliver distinguishably (see keepsWindow).
 const mixedRate = 700
 
-// impairment is one fault of the mixed run: it begins, lasts and ends. Only one of
-// a side at a time, and any of one side with any of the other.
+// impairment is one fault of the mixed run. Each side has at most one active impairment; those
+// of different sides can overlap.
 type impairment struct {
 	name  string
-	lasts time.Duration // at most; 0: it is over as it begins
+	lasts time.Duration // maximum; 0: it has no duration
 	begin func() (end func())
 }
 
-// mqttImpairments are those of the bridge, the broker and the link between them.
+// mqttImpairments returns the faults of the bridge, the broker and the link between them.
 func mqttImpairments(r *proof.Rig) []impairment {
 	over := func() {}
 	impaired := func(name string, towards, back peers.Impairment) impairment {
@@ -61,8 +61,8 @@ func mqttImpairments(r *proof.Rig) []impairment {
 			return r.Bridge.Start
 		}},
 		{"bridge stopped", 3 * time.Second, func() func() {
-			// What NATS does not take within stop_timeout is abandoned,
-			// and the exit code says so.
+			// Messages that NATS does not confirm within stop_timeout are abandoned, and the
+			// exit code reports it.
 			r.Bridge.Stop()
 			return r.Bridge.Start
 		}},
@@ -94,7 +94,7 @@ func mqttImpairments(r *proof.Rig) []impairment {
 	}
 }
 
-// natsImpairments are those of the servers, the stream and the links to them.
+// natsImpairments returns the faults of the servers, the stream and the links to them.
 func natsImpairments(r *proof.Rig) []impairment {
 	over := func() {}
 	all := func(do func(*peers.TCPProxy)) {
@@ -169,17 +169,17 @@ func natsImpairments(r *proof.Rig) []impairment {
 	)
 }
 
-// side draws impairments one after the other, with pauses in between.
+// side injects impairments one after the other, with pauses in between.
 type side struct {
 	random *rand.Rand
 	list   []impairment
-	order  []impairment // still to come in this round
+	order  []impairment // left in this round
 	now    impairment
-	end    func() // nil: well
+	end    func() // nil: no active impairment
 	next   time.Time
 }
 
-// draw gives every impairment its turn before any comes again.
+// draw returns every impairment once before it repeats one.
 func (s *side) draw() impairment {
 	if len(s.order) == 0 {
 		s.order = slices.Clone(s.list)
@@ -190,7 +190,7 @@ func (s *side) draw() impairment {
 	return a
 }
 
-// turn begins or ends what is due, and says so.
+// turn begins or ends the impairment that is due, and logs it.
 func (s *side) turn(say func(string)) {
 	between := func(least, most time.Duration) time.Time {
 		return time.Now().Add(least + time.Duration(s.random.Int64N(int64(most-least)+1)))
@@ -213,8 +213,8 @@ func (s *side) turn(say func(string)) {
 	s.next = between(s.now.lasts/4, s.now.lasts)
 }
 
-// All faults, on both sides concurrently, in an order drawn from the seed, against one
-// running system: FAULT_MINUTES says for how long.
+// Injects all faults into one running system, on both sides concurrently, in an order drawn
+// from the seed. FAULT_MINUTES sets the duration.
 func TestMixedFaults(t *testing.T) {
 	t.Parallel()
 	if testrun.Quick() && os.Getenv(minutesVariable) == "" {
@@ -246,8 +246,8 @@ func mixed(t *testing.T, name string, cluster bool, lasts time.Duration) {
 	require.True(t, v.Clean(), v)
 }
 
-// chaos injects faults of all sides for so long, each with choices of its own, whatever the
-// others are up to, and returns how often they did.
+// chaos injects the faults of all sides for the given duration, each side independently, and
+// returns how many were injected.
 func chaos(t testing.TB, random *rand.Rand, lasts time.Duration, lists ...[]impairment) (injected int) {
 	t.Helper()
 	began := time.Now()
@@ -256,7 +256,7 @@ func chaos(t testing.TB, random *rand.Rand, lasts time.Duration, lists ...[]impa
 		if !strings.HasPrefix(what, "over: ") {
 			injected++
 		}
-		now := time.Now() // in UTC it is found again in the logs
+		now := time.Now() // UTC, as in the logs
 		log = append(log, fmt.Sprintf("%s  %7.2f s  %s", now.UTC().Format("15:04:05.000"), now.Sub(began).Seconds(), what))
 	}
 	t.Cleanup(func() { t.Logf("what was injected, and when:\n%s", strings.Join(log, "\n")) })
@@ -269,7 +269,7 @@ func chaos(t testing.TB, random *rand.Rand, lasts time.Duration, lists ...[]impa
 	}
 	for end := began.Add(lasts); time.Now().Before(end); {
 		s := slices.MinFunc(sides, func(a, b *side) int { return a.next.Compare(b.next) })
-		time.Sleep(time.Until(s.next)) // the schedule
+		time.Sleep(time.Until(s.next))
 		s.turn(say)
 	}
 	for _, s := range sides {

@@ -23,19 +23,19 @@ import (
 	"mqtt-nats-bridge/internal/wire"
 )
 
-// fleetRig is a real mosquitto, a real nats-server and replicas of the bridge as
-// processes, each with links of its own to both.
+// fleetRig is a real mosquitto, a real nats-server and replicas of the bridge as processes.
+// Each replica has its own links to both.
 type fleetRig struct {
 	t       testing.TB
-	broker  *peers.MosquittoProcess // nil: the test's own
+	broker  *peers.MosquittoProcess // nil: the test runs its own broker
 	addr    string                  // of the broker
-	nats    *peers.NATSProcess      // the only one; nil: a cluster
+	nats    *peers.NATSProcess      // the single server; nil: a cluster
 	cluster *peers.NATSCluster
 	js      natsjs.JetStream
-	kv      natsjs.KeyValue // nil until a replica has made it
+	kv      natsjs.KeyValue // nil until a replica has created it
 }
 
-// replica is one of them.
+// replica is one bridge process of the fleet.
 type replica struct {
 	*peers.BridgeProcess
 	name   string
@@ -44,7 +44,7 @@ type replica struct {
 	id     string
 }
 
-// links are those of a replica to the nats-servers.
+// links are a replica's links to the nats-servers.
 type links []*peers.TCPProxy
 
 func (l links) each(do func(*peers.TCPProxy)) {
@@ -64,18 +64,18 @@ func newFleetRig(t testing.TB) *fleetRig {
 
 var replicaID = regexp.MustCompile(`"replica":"([0-9a-z]+)"`)
 
-// newClusterRig is one with three nats-servers, and a broker that keeps its sessions.
+// newClusterRig returns a rig with three nats-servers and a broker that keeps its sessions.
 func newClusterRig(t testing.TB) *fleetRig {
 	r := &fleetRig{t: t}
 	r.broker = peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, MaxInflight: 1000})
 	r.addr = r.broker.Addr
 	r.cluster = peers.Cluster(t)
-	// A frozen server does not say goodbye.
+	// A frozen server does not close its connections.
 	r.js = proof.ConnectNATS(t, r.cluster.URL(), nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2))
 	return r
 }
 
-// start starts a replica and waits until it takes part.
+// start starts a replica and waits until it has joined.
 func (r *fleetRig) start(name string) *replica {
 	r.t.Helper()
 	p := r.startShare(name, "auto")
@@ -92,7 +92,7 @@ func (r *fleetRig) startShare(name, partitions string) *replica {
 	servers := []*peers.NATSProcess{r.nats}
 	if r.cluster != nil {
 		servers = r.cluster.Nodes
-		// mosquitto 2.0.11 forgets $share subscriptions when it restarts, and not the session.
+		// On a restart, mosquitto 2.0.11 loses $share subscriptions but keeps the session.
 		env = append(env, "BRIDGE_STREAMS_REPLICAS=3", "BRIDGE_MQTT_KEEPALIVE=2s", "BRIDGE_MQTT_SHARE=off")
 	}
 	var urls []string
@@ -111,8 +111,8 @@ func (r *fleetRig) startShare(name, partitions string) *replica {
 	return p
 }
 
-// holders are the partitions that each replica has leased, as the bucket says, by its
-// name; "" the unleased ones.
+// holders returns the leased partitions by replica name, read from the bucket; "" contains the
+// unleased ones.
 func (r *fleetRig) holders(of ...*replica) map[string][]string {
 	r.t.Helper()
 	if r.kv == nil {
@@ -137,13 +137,13 @@ func (r *fleetRig) holders(of ...*replica) map[string][]string {
 	return held
 }
 
-// awaitShares waits until these replicas, and no others, have leased all partitions in
-// shares that differ by one at most, and returns how long that took.
+// awaitShares waits until exactly these replicas have leased all partitions, in shares that
+// differ by at most one. It returns the elapsed time.
 func (r *fleetRig) awaitShares(of ...*replica) time.Duration {
 	r.t.Helper()
 	begun := time.Now()
 	var held map[string][]string
-	// Longer than it takes until a replica is trusted with the broker.
+	// Allows for the time until a replica's broker connection is trusted.
 	proof.EventuallyWithin(r.t, 2*testrun.Timeout, func() bool {
 		held = r.holders(of...)
 		least, most := 16, 0
@@ -156,7 +156,7 @@ func (r *fleetRig) awaitShares(of ...*replica) time.Duration {
 	return time.Since(begun)
 }
 
-// awaitRenewals waits until every lease was written after a moment.
+// awaitRenewals waits until every lease has been renewed after the given time.
 func (r *fleetRig) awaitRenewals(since time.Time) {
 	r.t.Helper()
 	var old []string
@@ -171,8 +171,8 @@ func (r *fleetRig) awaitRenewals(since time.Time) {
 	}, func() any { return old })
 }
 
-// markPartitions publishes a marker in every partition and waits until all are
-// stored, however long that takes while the stream grows.
+// markPartitions publishes a marker in every partition and waits until all are stored. The
+// timeout restarts whenever the stream grows.
 func (r *fleetRig) markPartitions() {
 	r.t.Helper()
 	conn, err := proof.DialMQTT(r.addr, "marker", "")
@@ -193,7 +193,7 @@ func (r *fleetRig) markPartitions() {
 	var last uint64
 	progress := time.Now()
 	for len(marked) > 0 {
-		// A replicated stream may be between two leaders.
+		// A replicated stream may have no leader at the moment.
 		s, err := r.js.Stream(r.t.Context(), "TELEMETRY")
 		for p, subject := range marked {
 			if err != nil {
@@ -211,17 +211,17 @@ func (r *fleetRig) markPartitions() {
 	}
 }
 
-// event is something that happens to the fleet, with what was seen of it.
+// event is a change of the fleet and its measured effect.
 type event struct {
 	name   string
 	inject func()
-	// share is how long it took until the partitions were shared out anew.
+	// share is the time until the partitions were rebalanced.
 	share time.Duration
 	from  time.Time
 }
 
-// silence is the longest time without a message stored in any one partition, from
-// a moment on until another, and how many inversions were stored in that time.
+// silence returns the longest time between from and to in which a partition stored no message,
+// and the number of inversions in that period.
 func silence(l *proof.Load, all []proof.Stored, from, to time.Time) (longest time.Duration, inversions int) {
 	last := map[string]time.Time{}
 	latest := map[string]uint64{}
@@ -240,9 +240,9 @@ func silence(l *proof.Load, all []proof.Stored, from, to time.Time) (longest tim
 	return longest, inversions
 }
 
-// A fleet grows to three replicas, of which one freezes and comes to, one loses
-// NATS and finds it again, one is killed and one stopped: what the broker
-// acknowledged to the publisher is stored, once. The load goes on all the while.
+// Under continuous load, a fleet grows to three replicas. One freezes and resumes, one loses
+// NATS and reconnects, one is killed and one is stopped. Every message that the broker
+// acknowledged to the publisher is stored exactly once.
 func TestPartitionMoves(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "six changes of replicas take a minute")
@@ -251,11 +251,11 @@ func TestPartitionMoves(t *testing.T) {
 	a := r.start("a")
 	r.awaitShares(a)
 	said := 0
-	for range 16 { // from then on the broker keeps what is published
+	for range 16 { // from then on the broker queues published messages
 		said = a.Log().Await(t, said, "mqtt connected")
 	}
 	var b, c *replica
-	const more = 3500 * time.Millisecond // after it was replaced
+	const more = 3500 * time.Millisecond // after its replacement
 	events := []*event{
 		{name: "1 → 3: two join", inject: func() {
 			b, c = r.start("b"), r.start("c")
@@ -264,23 +264,25 @@ func TestPartitionMoves(t *testing.T) {
 		{name: "SIGSTOP, until replaced and 3.5 s more", inject: func() {
 			b.Freeze()
 			r.awaitShares(a, c)
-			time.Sleep(more) // the fault itself
+			time.Sleep(more) // duration of the fault
 			b.Thaw()
 			r.awaitShares(a, b, c)
 		}},
 		{name: "cut off from NATS, as long", inject: func() {
 			c.nats.each(func(p *peers.TCPProxy) { p.Down() })
 			r.awaitShares(a, b)
-			time.Sleep(more) // the fault itself
+			time.Sleep(more) // duration of the fault
 			c.nats.each((*peers.TCPProxy).Up)
 			r.awaitShares(a, b, c)
 		}},
 		{name: "nats-server killed, back after 12 s", inject: func() {
 			before := r.holders(a, b, c)
 			r.nats.Kill9()
-			// The fault itself: longer than a lease lives, so all expire, and no replica takes another's.
+			// Longer than the lease TTL, so all leases expire, but no replica acquires
+			// another's.
 			time.Sleep(12 * time.Second)
-			// The server keeps the old leases until it has checked their age.
+			// After the restart, the server still returns the old leases until it has checked
+			// their age.
 			restarted := time.Now()
 			r.nats.Start()
 			r.awaitRenewals(restarted)
@@ -305,15 +307,14 @@ func TestPartitionMoves(t *testing.T) {
 	}
 }
 
-// injectAll lets the events happen one after the other under a load of so many
-// messages per second, and requires that what the broker acknowledged to the publisher is
-// stored once and in order.
+// injectAll injects the events one after the other under a load of rate messages per second. It
+// requires that every message acknowledged to the publisher is stored once and in order.
 func (r *fleetRig) injectAll(rate int, events []*event) {
 	t := r.t
 	t.Helper()
 	l := proof.StartLoad(t, proof.LoadOptions{Addr: r.broker.Addr, Devices: 200, Total: 300 * rate, Rate: rate, Attested: true})
 	released := 0
-	// The load runs on while a fault lasts: a second's worth is released per second.
+	// The load continues during a fault: each second releases one second's worth of messages.
 	feed := make(chan struct{})
 	fed := make(chan struct{})
 	go func() {
@@ -362,8 +363,8 @@ func (r *fleetRig) injectAll(rate int, events []*event) {
 	require.Zero(t, v.Inversions, v)
 }
 
-// A replica that reaches NATS and not the broker leaves its partitions to the one that
-// can; while the broker is unreachable for both, nothing moves.
+// A replica that reaches NATS but not the broker hands its partitions over to one that reaches
+// both. While neither replica reaches the broker, no partition moves.
 func TestReplicaWithoutBroker(t *testing.T) {
 	testrun.SkipQuick(t, "the same under virtual time is in internal/lease; here it takes over two minutes")
 	t.Parallel()
@@ -377,14 +378,14 @@ func TestReplicaWithoutBroker(t *testing.T) {
 	b := r.start("b")
 	r.awaitShares(a, b)
 	var ready struct{ Problems []daemon.Problem }
-	time.Sleep(50 * time.Second) // until each is trusted with the broker
+	time.Sleep(50 * time.Second) // until each broker connection is trusted
 	r.injectAll(300, []*event{
 		{name: "one loses the broker", inject: func() {
 			b.broker.Down()
 			r.awaitShares(a)
 			b.Log().Await(t, 0, "broker unreachable from this replica, on standby")
 			require.Equal(t, http.StatusServiceUnavailable, proof.GetPage(t, b.BridgeProcess, 0, "/readyz", &ready))
-			// Each replica has a proxy of its own to the one broker, and so another address.
+			// Each replica reaches the broker through its own proxy, so the addresses differ.
 			ready.Problems = slices.DeleteFunc(ready.Problems, func(p daemon.Problem) bool { return strings.Contains(p.Problem, "connects to another broker") })
 			require.Len(t, ready.Problems, 1, "%+v", ready)
 			require.Equal(t, "mqtt", ready.Problems[0].Component)
@@ -399,7 +400,7 @@ func TestReplicaWithoutBroker(t *testing.T) {
 			before := r.holders(a, b)
 			a.broker.Down()
 			b.broker.Down()
-			time.Sleep(20 * time.Second) // the fault itself
+			time.Sleep(20 * time.Second) // duration of the fault
 			a.broker.Up()
 			b.broker.Up()
 			require.Equal(t, before, r.holders(a, b), "nothing moved")
@@ -411,7 +412,8 @@ func TestReplicaWithoutBroker(t *testing.T) {
 	}
 }
 
-// No client id was contested, and no session was lost.
+// requireNoComplaints requires that the replica logged no contested client id, lost session or
+// permission error.
 func requireNoComplaints(t testing.TB, p *replica) {
 	t.Helper()
 	for _, bad := range []string{"another client seems to use", "the broker has lost the session", "ermissions"} {

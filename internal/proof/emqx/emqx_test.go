@@ -29,16 +29,16 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// The tests of this file are named after the rows of docs/emqx.md. What the embedded
-// broker does there as EMQX does is tested in internal/broker; here is what becomes of
-// an acknowledged message.
+// The tests of this file are named after the rows of docs/emqx.md. internal/broker tests that
+// the embedded broker behaves like EMQX. These tests follow each acknowledged message through
+// the bridge.
 
-// emqxRig is a bridge in the process, and a broker that can be restarted as EMQX is.
+// emqxRig is an in-process bridge and a broker that can be restarted like EMQX.
 type emqxRig struct {
 	t      *testing.T
 	bridge *daemon.Bridge
 	js     natsjs.JetStream
-	api    *httptest.Server // of the present broker
+	api    *httptest.Server // of the current broker
 
 	mu     sync.Mutex
 	broker *broker.Broker
@@ -68,7 +68,7 @@ func newEMQXRig(t *testing.T, o broker.Options, more proof.Settings) *emqxRig {
 	return r
 }
 
-// start starts a broker, in the place of the last one.
+// start starts a broker that replaces the previous one.
 func (r *emqxRig) start(o broker.Options) {
 	r.t.Helper()
 	o.Attest, o.DeviceUsernames, o.Username, o.Password = true, true, "bridge", proof.BridgePassword
@@ -110,7 +110,7 @@ func (r *emqxRig) device(cn, id string, change func(*paho.ClientOptions)) paho.C
 	return c
 }
 
-// publish sends one message of device n; false where the broker did not acknowledge it.
+// publish sends one message of device n and reports whether the broker acknowledged it.
 func (r *emqxRig) publish(c paho.Client, n int) bool {
 	r.mu.Lock()
 	r.sent++
@@ -126,7 +126,7 @@ func (r *emqxRig) publish(c paho.Client, n int) bool {
 	return true
 }
 
-// load has devices that reconnect immediately and publish until stop.
+// load runs devices that publish until stop is called and reconnect without delay.
 func (r *emqxRig) load() (stop func()) {
 	ctx, cancel := context.WithCancel(r.t.Context())
 	var wait sync.WaitGroup
@@ -151,7 +151,7 @@ func (r *emqxRig) ackedCount() int {
 	return len(r.acked)
 }
 
-// allAcked reports whether a message of every device was acknowledged.
+// allAcked reports whether every device has at least one acknowledged message.
 func (r *emqxRig) allAcked() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -162,8 +162,8 @@ func (r *emqxRig) allAcked() bool {
 	return len(devices) == emqxDevices
 }
 
-// lost waits until nothing is on its way and returns how many acknowledged messages
-// are in no stream.
+// lost waits until no message is in flight and returns how many acknowledged messages are in no
+// stream.
 func (r *emqxRig) lost() int {
 	r.t.Helper()
 	proof.Eventually(r.t, func() bool {
@@ -195,7 +195,7 @@ func (r *emqxRig) lost() int {
 	return n
 }
 
-// gated runs the gate against the present broker's API until the test ends.
+// gated runs the gate against the current broker's API until the test ends.
 func (r *emqxRig) gated() {
 	client := emqx.New(emqx.Options{API: r.api.URL, Key: "k", Secret: func() (string, error) { return "s", nil }})
 	ctx, cancel := context.WithCancel(r.t.Context())
@@ -218,8 +218,8 @@ func (r *emqxRig) gated() {
 	r.t.Cleanup(func() { cancel(); wait.Wait(); client.Close() })
 }
 
-// restart restarts the broker while nothing is on its way in it: what EMQX loses of
-// its own queues is not counted here. Its parts load once the bridge was refused.
+// restart restarts the broker while no message is in flight, because losses from EMQX's own
+// queues do not count here. Its parts stay unloaded until the caller loads them.
 func (r *emqxRig) restart(o broker.Options) {
 	r.t.Helper()
 	require.Zero(r.t, r.lost())
@@ -260,13 +260,13 @@ func testWithGateLosesNothing(t *testing.T) {
 	require.Zero(t, r.now().Stats().Denied+r.now().Stats().Withheld)
 }
 
-// What the gate is for: this is EMQX's own loss, before the bridge sees anything.
+// Shows the loss that the gate prevents: EMQX drops the messages before they reach the bridge.
 func testWithoutGateLosesMessages(t *testing.T) {
 	t.Parallel()
 	r := newEMQXRig(t, broker.Options{}, proof.Settings{"limits.device.rate": "0"})
 	r.restart(broker.Options{DenyIgnored: true, AuthzCache: time.Minute})
 	stop := r.load()
-	// A device that publishes for the first time later has no refusal in its cache.
+	// A device whose first publish comes later has no refusal in its cache.
 	proof.Eventually(t, func() bool { return r.ackedCount() >= 20 && r.allAcked() }, func() any { return r.now().Stats() })
 	r.now().Load(broker.Everything)
 	stop()
@@ -297,8 +297,8 @@ func TestE2Override(t *testing.T) {
 	}
 }
 
-// Without the override a device takes a lane's session over. The bridge cannot prevent that; it
-// says so, and takes it back.
+// Without the override, a device can take over a lane's session. The bridge cannot prevent it,
+// but warns and takes the session back.
 func TestE2Hijack(t *testing.T) {
 	t.Parallel()
 	for _, clean := range []bool{false, true} {
@@ -317,8 +317,8 @@ func TestE2Hijack(t *testing.T) {
 	}
 }
 
-// A broker that says no in the first second after its start is a refusal, and every lane comes
-// back on a new connection.
+// A broker that refuses a lane right after its start counts as a refusal. Every lane recovers
+// on a new connection.
 func TestE3RefusalAfterStart(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -347,9 +347,9 @@ func TestE3RefusalAfterStart(t *testing.T) {
 	}
 }
 
-// A device back from an outage writes 500 messages in one go. The broker's rate limit
-// releases them in lumps of one time stamp; with the limits that ship none of them is
-// too fast for the bridge.
+// After an outage, a device sends 500 messages in one burst. The broker's rate limit releases
+// them in batches with equal timestamps. With the default limits, the bridge rejects none of
+// them.
 func TestE4ReleasedLumps(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -387,7 +387,7 @@ func TestE4ReleasedLumps(t *testing.T) {
 	}
 }
 
-// lumpClock moves only with the pauses of the rate limit.
+// lumpClock advances only by the pauses of the rate limit.
 type lumpClock struct {
 	mu sync.Mutex
 	at time.Time
@@ -405,8 +405,8 @@ func (c *lumpClock) pause(d time.Duration) {
 	c.at = c.at.Add(d)
 }
 
-// What matches no pattern is acknowledged by the broker: the lane takes its whole
-// partition.
+// The broker acknowledges a topic that matches no pattern, and the lane receives it: a lane
+// subscribes to its whole partition.
 func TestE5UnmatchedTopic(t *testing.T) {
 	t.Parallel()
 	r := newEMQXRig(t, broker.Options{}, nil)
@@ -417,7 +417,7 @@ func TestE5UnmatchedTopic(t *testing.T) {
 	proof.Eventually(t, func() bool { return r.bridge.Totals().Quarantined[verdict.BadTopic] == 3 }, func() any { return r.bridge.Totals() })
 }
 
-// A will has no attributes of its device: the rule keeps it back.
+// A will carries no attributes of its device, so the rule withholds it.
 func TestE6Will(t *testing.T) {
 	t.Parallel()
 	r := newEMQXRig(t, broker.Options{}, nil)

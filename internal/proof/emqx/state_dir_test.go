@@ -16,9 +16,10 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// A limit of docs/guarantees.md: a bridge stores messages whose PubAcks do not arrive, is without NATS for longer
-// than the duplicate window, and another one with its own state_dir takes its sessions over. Without DUP
-// nothing marks the messages as redelivered, so they are stored a second time, under the same id.
+// A limit from docs/guarantees.md: PubAcks of stored messages are lost, NATS is unreachable for
+// longer than the duplicate window, and a bridge with another state_dir takes over the
+// sessions. Without DUP the redelivered messages look new, so they are stored a second time,
+// under the same id.
 func TestE8OtherStateDir(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {

@@ -19,12 +19,12 @@ import (
 	"mqtt-nats-bridge/mqtt"
 )
 
-// slowLink is between a bridge and the broker. It can stop a new connection of one
-// client id before an answer of the broker has come through.
+// slowLink is a proxy between a bridge and the broker. For one client id, it can block a new
+// connection before the broker's answer arrives.
 type slowLink struct {
 	addr     string
 	clientID string
-	hold     atomic.Int32 // a packet type that does not get through; 0: all do
+	hold     atomic.Int32 // the packet type to block; 0: none
 	held     chan struct{}
 }
 
@@ -35,7 +35,7 @@ func newSlowLink(t *testing.T, clientID string, target string) *slowLink {
 	return l
 }
 
-// relay ends both connections when one has ended.
+// relay copies in both directions and closes both connections when one ends.
 func (l *slowLink) relay(client net.Conn, target string) {
 	defer client.Close()
 	server, err := net.Dial("tcp", target)
@@ -77,13 +77,13 @@ func (l *slowLink) relay(client net.Conn, target string) {
 	_, _ = io.Copy(client, server)
 }
 
-// Two clients take one session from each other. Where that ends a connection before
-// CONNACK or SUBACK has come through, the broker has refused nothing.
+// Two clients alternately take over one session. A takeover that ends a connection before
+// CONNACK or SUBACK arrives must not be reported as a refusal.
 func TestE8TakeoverBeforeAnswer(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		hold     int32
-		connects uint64 // that the lane sees in each round
+		connects uint64 // per round, as the lane counts them
 	}{"CONNACK": {packets.Connack, 1}, "SUBACK": {packets.Subscribe, 2}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -17,8 +17,8 @@ func TestBrokerFaults(t *testing.T) {
 	t.Run("second client with same id costs nothing", testSecondClientWithSameIdCostsNothing)
 }
 
-// mosquitto writes its sessions to disk when it is told to stop. Devices come
-// back and send again what it had not acknowledged.
+// On a regular stop, mosquitto writes its sessions to disk. Devices reconnect and resend their
+// unacknowledged messages.
 func testRestartWithSessionsLosesNothing(t *testing.T) {
 	t.Parallel()
 	times := 5
@@ -32,8 +32,8 @@ func testRestartWithSessionsLosesNothing(t *testing.T) {
 	}}, "2,000 per second", proof.LoadOptions{Devices: 200, Rate: 2000, Total: 4000 * times, Reconnect: true})
 }
 
-// A second client with the bridge's client id takes deliveries and acknowledges
-// none, until the bridge takes its session back; and does so again and again.
+// A second client with the bridge's client id repeatedly takes over the session. Each time it
+// receives messages without acknowledging any, until the bridge takes the session back.
 func testSecondClientWithSameIdCostsNothing(t *testing.T) {
 	t.Parallel()
 	times := 5
@@ -47,9 +47,8 @@ func testSecondClientWithSameIdCostsNothing(t *testing.T) {
 	}}, "2,000 per second", proof.LoadOptions{Devices: 200, Rate: 2000, Total: 4000 * times})
 }
 
-// Devices whose PUBACKs do not reach them send everything twice, and the broker
-// redelivers on top. MQTT makes two messages of a device's two publishes
-// [MQTT-4.3.2]; each is stored once.
+// Devices that get no PUBACKs send every message twice, and the broker redelivers as well. In
+// MQTT, a device's two publishes are two messages [MQTT-4.3.2]; each is stored once.
 func TestRetransmissions(t *testing.T) {
 	t.Parallel()
 	times := 4
@@ -71,8 +70,8 @@ func TestRetransmissions(t *testing.T) {
 	}
 }
 
-// untilClosed takes what the broker sends and acknowledges nothing, until the
-// broker closes the connection in favour of another.
+// untilClosed reads without acknowledging until the broker closes the connection in favour of
+// another.
 func (c *session) untilClosed() {
 	c.t.Helper()
 	require.NoError(c.t, c.conn.SetDeadline(time.Now().Add(testrun.Timeout)))

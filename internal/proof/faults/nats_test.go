@@ -22,13 +22,13 @@ func testOutageOfAMinuteCostsNothing(t *testing.T) {
 	const away = time.Minute
 	proof.Survive(t, proof.Fault{Name: "NATS unreachable for " + away.String(), Rig: proof.RigOptions{NATSProxy: true}, Inject: func(r *proof.Rig) {
 		require.Positive(t, r.NATSProxies[0].Down())
-		time.Sleep(away) // the fault itself
+		time.Sleep(away) // duration of the fault
 		r.NATSProxies[0].Up()
 	}}, "1,000 per second", proof.LoadOptions{Devices: 200, Rate: 1000, Total: 1000 * int((away+20*time.Second)/time.Second)})
 }
 
-// A stream that is full and discards new messages refuses everything, and
-// everything waits, until it has room.
+// A full stream with discard policy "new" refuses every message. The messages wait until it has
+// room.
 func testMessagesWaitForRoomInAFullStream(t *testing.T) {
 	t.Parallel()
 	full := proof.Shorter(10 * time.Second)
@@ -41,7 +41,7 @@ func testMessagesWaitForRoomInAFullStream(t *testing.T) {
 		}
 		proof.Eventually(t, func() bool { return count() >= most }, func() any { return "the stream does not fill up" })
 		held := count()
-		time.Sleep(full) // the fault itself
+		time.Sleep(full) // duration of the fault
 		require.Equal(t, held, count(), "a full stream takes nothing")
 		r.LimitStream(-1)
 	}}, "2,000 per second", proof.LoadOptions{Devices: 200, Rate: 2000, Total: 2000 * int((2*full+8*time.Second)/time.Second)})

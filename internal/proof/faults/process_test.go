@@ -10,10 +10,10 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// cut is the one fault of [faults] that the bridge cannot tell from another.
+// cut is the one fault of [faults] that the bridge cannot distinguish from another (the kick).
 const cut = "connection cut"
 
-// faults are fewer and shorter in a short run.
+// faults returns the process faults, fewer and shorter ones in a short run.
 func faults() []proof.Fault {
 	times, down := 10, 10*time.Second
 	if testrun.Quick() {
@@ -42,7 +42,7 @@ func faults() []proof.Fault {
 		}},
 		{Name: "nats-server killed", Inject: func(r *proof.Rig) {
 			r.NATS.Kill9()
-			time.Sleep(down) // the fault itself: how long it is gone
+			time.Sleep(down) // duration of the fault
 			r.NATS.Start()
 		}},
 		{Name: "nats-server frozen", Inject: func(r *proof.Rig) {
@@ -53,12 +53,12 @@ func faults() []proof.Fault {
 	}
 }
 
-// loads are what the devices publish during the fault.
+// loads returns the loads that devices publish during a fault.
 func loads() map[string]proof.LoadOptions {
 	all := map[string]proof.LoadOptions{
 		"3,000 per second": {Devices: 200, Total: 40_000, Rate: 3000},
 		"full speed":       {Devices: 200, Total: 200_000},
-		// One device: nothing at all distinguishes its messages.
+		// One device with equal payloads: its messages are indistinguishable.
 		"identical": {Devices: 1, Total: 100_000, Rate: 10_000, Identical: true},
 	}
 	if testrun.Quick() {
@@ -71,12 +71,12 @@ func loads() map[string]proof.LoadOptions {
 	return all
 }
 
-// tellable is how many messages a bridge can tell apart when all of them come
-// again: somewhat fewer than there are packet ids.
+// tellable is how many redelivered messages a bridge can distinguish: somewhat fewer than there
+// are packet ids.
 const tellable = 60_000
 
-// What mosquitto acknowledged to the publisher is in the stream, once, in the
-// order of its device, whatever was killed, cut or stopped in between.
+// Every message that mosquitto acknowledged to the publisher is in the stream once and in its
+// device's order, for every kind of process and connection fault.
 func TestProcessFaults(t *testing.T) {
 	t.Parallel()
 	window := keepsWindow(t)
@@ -87,10 +87,10 @@ func TestProcessFaults(t *testing.T) {
 		for _, f := range faults() {
 			o := all
 			if testrun.Quick() && f.Redelivers != o.Identical {
-				continue // redelivery is hardest to tell where all payloads are equal
+				continue // redelivery is hardest to detect if all payloads are equal
 			}
 			if f.Name == cut && o.Identical {
-				continue // the kick is the same to the bridge
+				continue // the bridge sees it as a kick, which is tested
 			}
 			if f.Redelivers && o.Rate == 0 && !window {
 				o.Total = min(o.Total, tellable)

@@ -15,8 +15,8 @@ import (
 	"mqtt-nats-bridge/internal/wire"
 )
 
-// sharing starts a bridge with so many lanes in a $share group, and more that retire
-// from it, and waits until all are connected.
+// sharing starts a bridge with the given numbers of active and retiring lanes in a $share
+// group, and waits until all are connected.
 func sharing(t testing.TB, broker *peers.MosquittoProcess, natsURL, state string, lanes, retiring int) *peers.BridgeProcess {
 	t.Helper()
 	b := peers.Bridge(t, peers.BridgeOptions{Args: []string{"run"}, Env: []string{
@@ -31,8 +31,8 @@ func sharing(t testing.TB, broker *peers.MosquittoProcess, natsURL, state string
 	return b
 }
 
-// markUntilStored publishes markers until one is stored: in a group a disconnected
-// member may get some of them.
+// markUntilStored publishes markers until one is stored. The broker may route some of them to a
+// disconnected member of the group.
 func markUntilStored(t testing.TB, addr string, js natsjs.JetStream, run int) {
 	t.Helper()
 	conn, err := proof.DialMQTT(addr, "marker", "")
@@ -64,7 +64,8 @@ func TestShareGroup(t *testing.T) {
 	t.Run("retired lane leaves nothing behind", testRetiredLaneLeavesNothingBehind)
 }
 
-// twoMembers are the two ends of a bridge of two lanes, which has stopped, and its state directory.
+// twoMembers runs and stops a bridge of two lanes, and returns its broker, its nats-server and
+// its state directory.
 func twoMembers(t *testing.T) (broker *peers.MosquittoProcess, server *peers.NATSProcess, js natsjs.JetStream, state string) {
 	t.Helper()
 	broker = peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 1000})
@@ -74,8 +75,8 @@ func twoMembers(t *testing.T) (broker *peers.MosquittoProcess, server *peers.NAT
 	return broker, server, proof.ConnectNATS(t, server.URL), state
 }
 
-// The trap of $share: a disconnected member keeps getting its share. sessions clear
-// takes it out of the group, with all that waited for it.
+// In a $share group, a disconnected member still receives its share. `sessions clear` removes
+// the member from the group and deletes its queued messages.
 func testClearedSessionGetsNoNewMessages(t *testing.T) {
 	t.Parallel()
 	broker, server, js, state := twoMembers(t)
@@ -103,7 +104,7 @@ func testClearedSessionGetsNoNewMessages(t *testing.T) {
 	require.True(t, v.Clean(), v)
 	require.Equal(t, n, v.Stored)
 
-	// Two lanes again: what waited for the second does not come back.
+	// Back to two lanes: the deleted messages of the second are not delivered.
 	require.Zero(t, b.Stop())
 	b = sharing(t, broker, server.URL, state, 2, 0)
 	proof.RequireSays(t, b.Log(), "the broker has lost the session")
@@ -112,13 +113,13 @@ func testClearedSessionGetsNoNewMessages(t *testing.T) {
 	require.Equal(t, stored, len(proof.ReadLoad(t, js, "TELEMETRY"))-n)
 }
 
-// The way down without a loss: what waits for the lane that goes is stored first.
+// Removes a lane without loss: its queued messages are stored first.
 func testRetiredLaneLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	broker, server, js, state := twoMembers(t)
 	const n = 2000
 	load1 := proof.StartLoad(t, proof.LoadOptions{Addr: broker.Addr, Devices: 50, Total: n})
-	load1.AwaitEnd(t) // half of it waits for bridge-1
+	load1.AwaitEnd(t) // half of it is queued for bridge-1
 
 	b := sharing(t, broker, server.URL, state, 1, 1)
 	proof.RequireSays(t, b.Log(), "retiring, no new messages for this session")
@@ -143,7 +144,7 @@ func testRetiredLaneLeavesNothingBehind(t *testing.T) {
 		v := l.Reconcile(only(all, topic))
 		require.Zero(t, v.Lost, v)
 		require.Zero(t, v.Duplicated, v)
-		// The order is that of each lane: a device had two.
+		// Order is guaranteed per lane only, and each device used two lanes.
 	}
 }
 
@@ -156,8 +157,8 @@ func only(all []proof.Stored, suffix string) (some []proof.Stored) {
 	return some
 }
 
-// A plain lane is killed and started on another host, its journal left behind: what
-// was in flight comes again under new ids. Nothing is lost by it.
+// A plain lane is killed and restarted on another host without its journal. Messages in flight
+// are redelivered under new ids; none is lost.
 func TestPlainLaneWithoutJournal(t *testing.T) {
 	t.Parallel()
 	rate, total := 3000, 20_000
@@ -168,8 +169,8 @@ func TestPlainLaneWithoutJournal(t *testing.T) {
 	l := proof.StartLoad(t, proof.LoadOptions{Addr: r.Broker.Addr, Devices: 200, Total: total, Rate: rate})
 	l.Release(total)
 	require.True(t, l.Await(total/2))
-	// Until JetStream has taken some that the bridge does not know of, a kill says
-	// nothing: while the server stands still, messages are in flight.
+	// The kill proves something only if messages are in flight, so freeze the server while the
+	// load continues.
 	r.NATS.Freeze()
 	sent := l.Acked()
 	require.True(t, l.Await(min(sent+rate/4, total)))

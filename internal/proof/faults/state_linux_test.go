@@ -11,7 +11,7 @@ import (
 	"mqtt-nats-bridge/internal/proof"
 )
 
-// disk is a small file system of the test's own.
+// disk is a small file system for one test.
 type disk struct {
 	t   testing.TB
 	dir string
@@ -49,8 +49,8 @@ func (d *disk) readOnly(on bool) {
 	require.NoError(d.t, unix.Mount("tmpfs", d.dir, "tmpfs", flags, ""))
 }
 
-// takesNothing starts the bridge and waits until it says that its lane takes no
-// messages, and why.
+// takesNothing starts the bridge and waits until it logs that its lane accepts no messages,
+// with the reason.
 func takesNothing(r *proof.Rig, why string) {
 	r.T.Helper()
 	r.StartBridge()
@@ -73,13 +73,13 @@ func testFullDiskCostsNothing(t *testing.T) {
 	t.Parallel()
 	d := mountDisk(t)
 	proof.Survive(t, proof.Fault{Name: "disk of state_dir full", Rig: proof.RigOptions{StateDir: d.dir}, Times: 2, Inject: func(r *proof.Rig) {
-		// Under load, and for a bridge that starts again: the journal has
-		// its blocks.
+		// A full disk affects neither the running bridge nor a restart: the journal's blocks
+		// are already allocated.
 		d.fill()
 		r.Bridge.Kill9()
 		r.StartBridge()
 		r.AwaitSession()
-		// One that has no journal yet takes nothing until there is room.
+		// A bridge without a journal accepts no messages until the disk has room.
 		r.Bridge.Kill9()
 		aside := r.Journal() + ".aside"
 		require.NoError(t, os.Rename(r.Journal(), aside))

@@ -10,9 +10,9 @@ import (
 	"mqtt-nats-bridge/internal/proof"
 )
 
-// A crash that takes the journal along, or leaves it unfit: nothing says any more
-// which of the redelivered messages are stored. So those that were in flight may be
-// stored a second time, at most these, and nothing is lost.
+// After a crash that loses or corrupts the journal, the bridge cannot know which redelivered
+// messages are already stored. At most the messages in flight are stored a second time, and
+// none is lost.
 func TestCrashWithoutJournal(t *testing.T) {
 	t.Parallel()
 	const times = 3
@@ -43,7 +43,7 @@ func TestCrashWithoutJournal(t *testing.T) {
 			v := proof.Run(t, proof.Fault{Name: "bridge killed, journal " + name, Times: times,
 				Rig: proof.RigOptions{Env: []string{"BRIDGE_ADMIN_LISTEN=127.0.0.1:0"}},
 				Inject: func(r *proof.Rig) {
-					count := func() { redelivered += r.Redelivered() } // all that came since the last fault
+					count := func() { redelivered += r.Redelivered() } // all redeliveries since the last fault
 					count()
 					r.BeforeStop = count
 					r.Bridge.Kill9()

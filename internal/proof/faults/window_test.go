@@ -15,16 +15,15 @@ import (
 	"mqtt-nats-bridge/internal/wire"
 )
 
-// keepsWindow reports whether this mosquitto keeps max_inflight_messages once
-// messages queue. 2.0.11 does not: each PUBACK in order puts a whole further
-// window in flight (its issue 2301), so that everything queued is soon in flight
-// together. It also reads one packet of a client for each turn of its loop, so
-// that tens of thousands of PUBACKs wait in its socket buffer (170 KB seen) and
-// are gone with the connection.
+// keepsWindow reports whether this mosquitto respects max_inflight_messages while messages are
+// queued. Version 2.0.11 does not: each in-order PUBACK puts another full window in flight (its
+// issue 2301), until the whole queue is in flight. It also reads one packet per client and loop
+// iteration. Tens of thousands of PUBACKs then wait in its socket buffer (170 KB observed) and
+// are lost with the connection.
 //
-// After that it redelivers more than the 65,535 packet ids can tell apart: a
-// bridge cannot know again what it has stored. A broker that keeps its window
-// redelivers at most that.
+// It then redelivers more messages than the 65,535 packet ids can distinguish, so a bridge
+// cannot recognize the stored ones. A broker that respects its window redelivers at most one
+// window.
 func keepsWindow(t testing.TB) bool {
 	t.Helper()
 	const inflight, queued = 10, 500
@@ -48,12 +47,12 @@ func keepsWindow(t testing.TB) bool {
 	return more <= 1
 }
 
-// session is a raw MQTT connection with a kept session.
+// session is a raw MQTT connection with a persistent session.
 type session struct {
 	t    testing.TB
 	conn net.Conn
 	in   *bufio.Reader
-	// packetID is that of the first PUBLISH.
+	// packetID is the packet id of the first PUBLISH.
 	packetID [2]byte
 	known    bool
 }

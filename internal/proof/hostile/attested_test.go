@@ -23,9 +23,8 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// attestedRig is the whole way of a device's message in one process: an mTLS
-// device, a broker that attests as the EMQX rule does, the bridge with its 16
-// lanes, JetStream.
+// attestedRig runs the complete path of a device's message in one process: an mTLS device, a
+// broker that attests like the EMQX rule, the bridge with its 16 lanes, and JetStream.
 type attestedRig struct {
 	t      testing.TB
 	ca     *pki.Authority
@@ -33,16 +32,16 @@ type attestedRig struct {
 	bridge *daemon.Bridge
 	js     natsjs.JetStream
 	mu     sync.Mutex
-	// at is when the broker receives whatever it receives.
+	// at is the broker's fixed time of receipt.
 	at       time.Time
-	attested map[string]broker.Attestation // by topic, the latest
+	attested map[string]broker.Attestation // latest by topic
 }
 
 // maxPayload is the rig's limits.payload, in bytes.
 const maxPayload = 4096
 
-// newAttestedRig returns when the bridge is ready. prepare, if any, runs between
-// broker and bridge.
+// newAttestedRig returns when the bridge is ready. prepare, if set, runs after the start of the
+// broker and before that of the bridge.
 func newAttestedRig(t testing.TB, prepare func(*attestedRig), more ...proof.Settings) *attestedRig {
 	t.Helper()
 	r := &attestedRig{t: t, at: time.Now().Truncate(time.Millisecond), attested: map[string]broker.Attestation{}}
@@ -55,7 +54,7 @@ func newAttestedRig(t testing.TB, prepare func(*attestedRig), more ...proof.Sett
 		TLS: devices, Username: "bridge", Password: proof.BridgePassword,
 		Attest: true, AnyCN: true, DeviceUsernames: true,
 		Tamper: r.note, Now: r.now,
-		// More than EMQX lets through: the bridge's own checks are on trial.
+		// More than EMQX accepts, to test the bridge's own checks.
 		WillAttributes: true, DenyIgnored: true, Devices: broker.Zone{MaxPacket: 2 << 20},
 	})
 	require.NoError(t, err)
@@ -90,7 +89,7 @@ func (r *attestedRig) setClock(at time.Time) {
 	r.at = at
 }
 
-// note remembers attestations, and spoils that of a device called spoilt.
+// note records attestations, and corrupts that of the device "spoilt".
 func (r *attestedRig) note(a *broker.Attestation) {
 	if strings.Contains(a.Topic, "/device/spoilt/") {
 		a.CN = "no-hex"
@@ -106,7 +105,8 @@ func (r *attestedRig) id(topic string) string {
 	return r.attested[topic].ID
 }
 
-// device connects with a certificate of this common name; empty: without one.
+// device connects with a certificate for this common name; without a certificate if it is
+// empty.
 func (r *attestedRig) device(cn string) paho.Client {
 	r.t.Helper()
 	certificate, err := r.ca.ClientConfig(cn)
@@ -127,7 +127,7 @@ func everyByte() []byte {
 	for i := range 256 {
 		b = append(b, byte(i))
 	}
-	return append(b, 0xC3, 0x28, 0xFF, 0xFE, 0x00) // no UTF-8
+	return append(b, 0xC3, 0x28, 0xFF, 0xFE, 0x00) // invalid UTF-8
 }
 
 func TestAttested(t *testing.T) {
@@ -216,10 +216,10 @@ func TestQuarantineReasons(t *testing.T) {
 			}
 			kept := len(c.payload)
 			if reason == "payload_too_large" {
-				kept = 1024 // its beginning, so that one device cannot fill the quarantine
+				kept = 1024 // truncated, so that one device cannot fill the quarantine
 			}
 			require.Equal(t, c.payload[:kept], string(m.Data))
-			// The lane goes on, and for this very device where it may.
+			// The lane continues to serve other devices.
 			next := r.device("acme/next")
 			proof.AwaitToken(t, next.Publish("tenant/acme/device/next/telemetry", 1, false, c.name))
 			proof.Eventually(t, func() bool {
@@ -228,7 +228,7 @@ func TestQuarantineReasons(t *testing.T) {
 			next.Disconnect(100)
 		})
 	}
-	// What is in the stream may not have been answered yet.
+	// A message in the stream may still wait for its PubAck.
 	proof.Eventually(t, func() bool { return r.bridge.Totals().InFlight == 0 }, func() any { return r.bridge.Totals() })
 	total := r.bridge.Totals()
 	require.EqualValues(t, 26, total.Received)
@@ -239,8 +239,8 @@ func TestQuarantineReasons(t *testing.T) {
 	require.EqualValues(t, 13, telemetry.CachedInfo().State.Msgs, "nothing refused is among the devices' messages")
 }
 
-// The broker's clock stands still here: whatever comes after the burst is over
-// the limit of 10 per second.
+// The broker's clock is stopped, so every message after the burst exceeds the limit of 10 per
+// second.
 func testOnlyTheDeviceOverItsLimitIsLimited(t *testing.T) {
 	t.Parallel()
 	r := newAttestedRig(t, nil)
@@ -253,7 +253,7 @@ func testOnlyTheDeviceOverItsLimitIsLimited(t *testing.T) {
 	const subject = "quarantine.rate_limited.tenant.acme.device.fast.telemetry"
 	proof.Eventually(t, func() bool { return string(proof.AwaitMessage(t, r.js, "QUARANTINE", subject).Data) == "24" }, func() any { return r.bridge.Problems() })
 	require.Equal(t, "rate_limited", proof.AwaitMessage(t, r.js, "QUARANTINE", subject).Header.Get("Bridge-Reason"))
-	// What is in the stream may not have been answered yet.
+	// A message in the stream may still wait for its PubAck.
 	proof.Eventually(t, func() bool { return r.bridge.Totals().InFlight == 0 }, func() any { return r.bridge.Totals() })
 	total := r.bridge.Totals()
 	require.EqualValues(t, 21, total.Stored)
@@ -293,15 +293,15 @@ func TestPoisonMessages(t *testing.T) {
 			proof.Eventually(t, func() bool { return r.pending() == 0 }, func() any { return r.broker.Clients() })
 			total := r.bridge.Totals()
 			require.EqualValues(t, n, total.Quarantined[poison.reason]+total.QuarantineSkipped+uint64(total.InFlight))
-			if poison.reason != verdict.Refused { // which goes by the bridge's own clock
-				// The broker's clock stands still, so the bound is the burst of 10.
+			if poison.reason != verdict.Refused { // whose limit uses the bridge's clock
+				// The broker's clock is stopped, so the limit is the burst of 10.
 				require.EqualValues(t, 10, total.Quarantined[poison.reason])
 			}
 		})
 	}
 }
 
-// pending is how many messages the broker waits to see acknowledged.
+// pending returns the number of messages that wait for a PUBACK at the broker.
 func (r *attestedRig) pending() (n int) {
 	for _, c := range r.broker.Clients() {
 		n += c.Pending
@@ -309,7 +309,7 @@ func (r *attestedRig) pending() (n int) {
 	return n
 }
 
-// flood publishes n messages at QoS 1 as the device cn, a window at a time.
+// flood publishes n messages at QoS 1 as the device cn, one window at a time.
 func flood(t testing.TB, addr, cn, topic, payload string, n int) {
 	t.Helper()
 	conn, err := proof.DialMQTT(addr, cn, cn)
@@ -344,7 +344,7 @@ func testRetainedCopiesAreSkippedAndCounted(t *testing.T) {
 			a := broker.Attest("bridge/v1", fmt.Sprintf("%032X", i), r.at, cn, topic(i))
 			proof.AwaitToken(r.t, service.Publish(a.Render(), 1, true, "stale"))
 		}
-	}, proof.Settings{"mqtt.share": "off"}) // a share group is sent no retained messages
+	}, proof.Settings{"mqtt.share": "off"}) // share groups get no retained messages
 	proof.Eventually(t, func() bool { return r.bridge.Totals().RetainedSkipped == copies }, func() any { return r.bridge.Totals() })
 	proof.AwaitToken(t, r.device("acme/dev-0").Publish(topic(0), 1, false, "fresh"))
 	require.Equal(t, "fresh", string(proof.AwaitMessage(t, r.js, "TELEMETRY", strings.ReplaceAll(topic(0), "/", ".")).Data))

@@ -25,14 +25,14 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// hostileBroker is a TCP server that plays a broker: what its first connection gets is
-// an attack, the others are served well, once they may come.
+// hostileBroker is a TCP server that acts as a broker. It attacks the first connection. The
+// later ones are served correctly, once serve is closed.
 type hostileBroker struct {
 	addr  string
-	serve chan struct{} // closed: connections after the first are taken
+	serve chan struct{} // closed: later connections are accepted
 
 	mu   sync.Mutex
-	acks []uint16 // all PUBACKs, whatever the connection
+	acks []uint16 // PUBACKs of all connections
 }
 
 // hostileConn is the broker's end of a connection.
@@ -40,7 +40,7 @@ type hostileConn struct {
 	net.Conn
 	broker *hostileBroker
 	in     *bufio.Reader
-	suback []byte // the right answer to the SUBSCRIBE that was read
+	suback []byte // the correct answer to the last SUBSCRIBE
 }
 
 func startHostileBroker(t testing.TB, attack, good func(*hostileConn)) *hostileBroker {
@@ -89,7 +89,7 @@ func startHostileBroker(t testing.TB, attack, good func(*hostileConn)) *hostileB
 	return b
 }
 
-// read returns the next packet of the bridge; it notes PUBACKs.
+// read returns the bridge's next packet and records PUBACKs.
 func (c *hostileConn) read() (kind byte, body []byte, err error) {
 	first, err := c.in.ReadByte()
 	if err != nil {
@@ -99,8 +99,8 @@ func (c *hostileConn) read() (kind byte, body []byte, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	// No MQTT where the bridge asks what speaks here: a ClientHello begins with 0x16, and some of its
-	// random bytes would pass for a PUBACK.
+	// The bridge may probe for TLS. A ClientHello begins with 0x16, and its random bytes could
+	// look like a PUBACK.
 	if !slices.Contains([]byte{0x10, 0x40, 0x82, 0xa2, 0xc0, 0xe0}, first) || size > 1<<20 {
 		return 0, nil, errors.New("no packet of the bridge")
 	}
@@ -116,7 +116,7 @@ func (c *hostileConn) read() (kind byte, body []byte, err error) {
 	return first >> 4, body, nil
 }
 
-// connect reads CONNECT and sends an answer.
+// connect reads CONNECT and sends the given answer.
 func (c *hostileConn) connect(answer string) {
 	if kind, _, err := c.read(); err == nil && kind == 1 {
 		io.WriteString(c, answer)
@@ -125,7 +125,7 @@ func (c *hostileConn) connect(answer string) {
 
 const connack = "\x20\x02\x00\x00"
 
-// open connects and subscribes as it should be.
+// open answers CONNECT and SUBSCRIBE correctly.
 func (c *hostileConn) open() {
 	c.connect(connack)
 	c.subscribe()
@@ -141,7 +141,7 @@ func (c *hostileConn) subscribe() {
 	c.suback = wire.Suback(body)
 }
 
-// drain reads to the end.
+// drain reads until the connection ends.
 func (c *hostileConn) drain() {
 	for {
 		kind, _, err := c.read()
@@ -154,23 +154,23 @@ func (c *hostileConn) drain() {
 	}
 }
 
-// acked is how many PUBACKs have come.
+// acked returns the packet ids of all PUBACKs received.
 func (b *hostileBroker) acked() []uint16 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.acks)
 }
 
-// brokerAttack is what the broker does on the first connection.
+// brokerAttack is the broker's behaviour on the first connection.
 type brokerAttack struct {
 	name string
 	play func(c *hostileConn, topic string)
-	// says are words of the problem that the bridge then names; none: it bears
-	// that and goes on.
+	// says are words of the problem that the bridge then reports; none: the bridge tolerates
+	// the attack.
 	says []string
-	// want is what is stored of it: "subject payload", the tenant left out.
+	// want lists the stored messages as "subject payload", without the tenant.
 	want []string
-	slow bool // it takes a time-out of several seconds
+	slow bool // waits for a timeout of several seconds
 	with proof.Settings
 }
 
@@ -182,7 +182,7 @@ func brokerAttacks() []brokerAttack {
 			c.drain()
 		}
 	}
-	// after sends bytes once the subscription exists.
+	// after sends bytes after the subscription.
 	after := func(wire string) func(*hostileConn, string) {
 		return func(c *hostileConn, _ string) {
 			c.open()
@@ -232,7 +232,7 @@ func brokerAttacks() []brokerAttack {
 		{name: "a PINGRESP with a body", play: after("\xd0\x01x"), says: []string{malformed, "type 13"}},
 		{name: "a PUBLISH of 64 MB", play: func(c *hostileConn, topic string) {
 			c.open()
-			const size = 64 << 20 // as long as it says, so that what follows it is read
+			const size = 64 << 20 // the full announced length, so that the bridge reads the next packet
 			head := binary.BigEndian.AppendUint16(binary.AppendUvarint([]byte{0x32}, size), uint16(len(topic)))
 			c.Write(append(append(head, topic...), 0, 1))
 			rest := size - 4 - len(topic)
@@ -266,11 +266,12 @@ func brokerAttacks() []brokerAttack {
 		}, want: []string{"device.d.t 0", "device.d.t 1", "device.d.t 2"}},
 		{name: "DUP on what was never sent, and again", play: func(c *hostileConn, topic string) {
 			c.open()
-			// Its predecessor proves the packet id, whether the PUBACK has crossed it or not.
+			// The preceding message establishes the packet id, whether or not its PUBACK has
+			// crossed this PUBLISH.
 			c.Write(rawPublish(wire.QoS1, topic, 6, "before"))
 			for range 3 {
 				c.Write(rawPublish(wire.Dup|wire.QoS1, topic, 7, "once"))
-				time.Sleep(20 * time.Millisecond) // the fault itself: acknowledged by then, or not
+				time.Sleep(20 * time.Millisecond) // by then the message may be acknowledged
 			}
 			c.drain()
 		}, want: []string{"device.d.t before", "device.d.t once"}},
@@ -299,7 +300,7 @@ func brokerAttacks() []brokerAttack {
 	}
 	for kind := range byte(16) {
 		if kind == 2 || kind == 3 || kind == 9 || kind == 11 || kind == 13 {
-			continue // those that a subscriber at QoS 1 gets
+			continue // a subscriber at QoS 1 gets these types
 		}
 		attacks = append(attacks, brokerAttack{
 			name: fmt.Sprintf("packet type %d", kind), play: after(string([]byte{kind << 4, 2, 0, 1})),
@@ -309,7 +310,7 @@ func brokerAttacks() []brokerAttack {
 	return attacks
 }
 
-// hostileRun is one bridge between a hostile broker and a JetStream that is none.
+// hostileRun is a bridge between a hostile broker and a well-behaved JetStream.
 type hostileRun struct {
 	t      *testing.T
 	tenant string
@@ -318,7 +319,7 @@ type hostileRun struct {
 	bridge *daemon.Bridge
 }
 
-// witness is published by the broker when it serves well.
+// witness is the payload that the broker publishes on correctly served connections.
 const witness = "after all that"
 
 func startHostileRun(t *testing.T, js natsjs.JetStream, natsURL, tenant string, play func(*hostileConn, string), more ...proof.Settings) *hostileRun {
@@ -339,8 +340,7 @@ func startHostileRun(t *testing.T, js natsjs.JetStream, natsURL, tenant string, 
 	return r
 }
 
-// stored is "subject payload" of everything in the streams of this run, its tenant
-// left out.
+// stored returns all messages in this run's streams as "subject payload", without the tenant.
 func (r *hostileRun) stored() (all []string) {
 	for _, stream := range []string{"TELEMETRY", "QUARANTINE"} {
 		proof.ReadStream(r.t, r.js, stream, func(m natsjs.Msg, _ *natsjs.MsgMetadata) {
@@ -385,7 +385,7 @@ func TestHostileBroker(t *testing.T) {
 			require.Empty(t, r.broker.acked(), "acknowledged, and not stored")
 			require.Empty(t, r.stored())
 			if strings.Contains(strings.Join(a.says, " "), "refused the subscription") || strings.Contains(a.says[0], "QoS 0 only") {
-				return // it stays, and asks again after 30 s
+				return // it stays connected and retries after 30 s
 			}
 			close(r.broker.serve)
 			proof.Eventually(t, func() bool { return len(r.broker.acked()) == 1 }, func() any { return r.bridge.Problems() })
@@ -396,8 +396,8 @@ func TestHostileBroker(t *testing.T) {
 	}
 }
 
-// The connection may end after any byte: only a whole PUBLISH is stored, and only
-// what is stored is acknowledged.
+// The connection may end after any byte. Only a complete PUBLISH is stored, and only stored
+// messages are acknowledged.
 func TestHostileBrokerCut(t *testing.T) {
 	t.Parallel()
 	server := proof.StartJetStream(t, embedded.Options{})
@@ -408,7 +408,7 @@ func TestHostileBrokerCut(t *testing.T) {
 	if testrun.Quick() {
 		step = 7
 	}
-	for cut := size; cut >= 0; cut -= step { // the whole of it first
+	for cut := size; cut >= 0; cut -= step { // uncut first
 		t.Run(fmt.Sprint(cut), func(t *testing.T) {
 			t.Parallel()
 			r := startHostileRun(t, js, server.URL(), fmt.Sprintf("c%02d", cut), func(c *hostileConn, topic string) {
@@ -425,7 +425,7 @@ func TestHostileBrokerCut(t *testing.T) {
 				if c.subscribe(); !write(string(c.suback)) || !write(string(rawPublish(wire.QoS1, topic, 1, payload))) {
 					return
 				}
-				for { // whole: it is read until acknowledged
+				for { // uncut: read until the PUBACK
 					if kind, _, err := c.read(); kind == 4 || err != nil {
 						return
 					}
@@ -443,8 +443,8 @@ func TestHostileBrokerCut(t *testing.T) {
 	}
 }
 
-// More than any window, without waiting for one acknowledgement: none is given before
-// its message is stored, and all are at last.
+// The broker exceeds any window and does not wait for acknowledgements. No message is
+// acknowledged before it is stored, and all are acknowledged in the end.
 func TestHostileBrokerFlood(t *testing.T) {
 	t.Parallel()
 	n := 60_000
@@ -463,7 +463,7 @@ func TestHostileBrokerFlood(t *testing.T) {
 					batch = append(batch, rawPublish(wire.QoS1, topic, proof.PacketID(sent+i), fmt.Sprint(sent+i))...)
 				}
 				if _, err := c.Write(batch); err != nil {
-					return // it will be missing in the stream
+					return // the stream check will find it missing
 				}
 			}
 		})

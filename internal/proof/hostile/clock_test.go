@@ -11,9 +11,9 @@ import (
 	"mqtt-nats-bridge/internal/proof"
 )
 
-// The broker's clock, on which the limits run, jumps forward and back: no honest
-// device pays for it. (The bridge's own clock is injected where it counts: see the
-// tests of package bridge on clocks, and the simulation.)
+// The limits use the broker's clock, which jumps forward and back here. No well-behaved device
+// may be limited because of it. (Tests of package bridge and the simulation inject jumps of the
+// bridge's own clock.)
 func TestBrokerClockJump(t *testing.T) {
 	t.Parallel()
 	const devices, burst, rate = 3, 6, 10 // per device: messages between jumps, and per second
@@ -27,7 +27,7 @@ func TestBrokerClockJump(t *testing.T) {
 	}
 	for _, jump := range jumps {
 		for range burst {
-			time.Sleep(time.Second / rate) // what the devices do: the time of arrival counts where the broker's cannot
+			time.Sleep(time.Second / rate) // the devices' real rate: the bridge falls back to the time of arrival
 			r.setClock(time.Now().Add(jump))
 			for d := range devices {
 				topic, payload := l.Next()

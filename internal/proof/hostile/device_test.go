@@ -24,16 +24,16 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// rawDevice speaks MQTT 3.1.1 byte by byte, so that it may say what no client
-// library would.
+// rawDevice writes MQTT 3.1.1 byte by byte, so that it can send packets that no client library
+// would.
 type rawDevice struct {
 	t    testing.TB
 	conn net.Conn
 	in   *bufio.Reader
 }
 
-// rawDevice connects over mutual TLS with a certificate of this common name. will,
-// if any, is topic and payload of a will at QoS 1.
+// rawDevice connects over mutual TLS with a certificate for this common name. will, if set, is
+// the topic and payload of a will at QoS 1.
 func (r *attestedRig) rawDevice(cn string, will ...string) *rawDevice {
 	r.t.Helper()
 	certificate, err := r.ca.ClientConfig(cn)
@@ -58,9 +58,8 @@ func dialRaw(t testing.TB, addr string, certificate *tls.Config, cn string, will
 	return d
 }
 
-// send writes packets and a PINGREQ. It returns the number of acknowledgements that
-// came before the answer to that, and whether there was one: without it the broker
-// has ended the connection.
+// send writes packets and a PINGREQ. It returns the number of acknowledgements before the
+// PINGRESP, and whether a PINGRESP arrived. If not, the broker has ended the connection.
 func (d *rawDevice) send(packets []byte) (acks int, open bool) {
 	d.t.Helper()
 	var write error
@@ -84,18 +83,18 @@ func (d *rawDevice) send(packets []byte) (acks int, open bool) {
 	}
 }
 
-// rawPublish is a PUBLISH with any flags; id 0: none is written.
+// rawPublish encodes a PUBLISH with any flags; id 0 writes no packet id.
 func rawPublish(flags byte, topic string, id uint16, payload string) []byte {
 	return wire.AppendPublish(nil, flags, topic, id, []byte(payload))
 }
 
-// kept is what the streams contain of one message.
+// kept is a stored message.
 type kept struct {
 	stream, subject, payload string
 	header                   map[string][]string
 }
 
-// sameLane is a device whose messages take the same lane.
+// sameLane returns a device in the same lane.
 func sameLane(cn string) (tenant, device string) {
 	for i := 0; ; i++ {
 		device = fmt.Sprintf("witness-%d", i)
@@ -105,17 +104,16 @@ func sameLane(cn string) (tenant, device string) {
 	}
 }
 
-// streamMarks is how far each stream has been read.
+// streamMarks is the last sequence read from each stream.
 type streamMarks map[string]uint64
 
-// since returns what came to the streams since the last call, but for the
-// witnesses' messages.
+// since returns the messages stored since the last call, without those of witnesses.
 func (r *attestedRig) since(marks streamMarks) (all []kept) {
 	r.t.Helper()
 	for _, name := range []string{"TELEMETRY", "SHADOW", "COMMANDS", "QUARANTINE"} {
 		s, err := r.js.Stream(r.t.Context(), name)
 		if errors.Is(err, natsjs.ErrStreamNotFound) {
-			continue // these settings have no topic for it
+			continue // not configured in this run
 		}
 		require.NoError(r.t, err)
 		for last := s.CachedInfo().State.LastSeq; marks[name] < last; {
@@ -126,7 +124,7 @@ func (r *attestedRig) since(marks streamMarks) (all []kept) {
 				continue
 			}
 			for _, added := range []string{"Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp"} {
-				m.Header.Del(added) // of a direct get
+				m.Header.Del(added) // added by a direct get
 			}
 			all = append(all, kept{name, m.Subject, string(m.Data), m.Header})
 		}
@@ -134,8 +132,8 @@ func (r *attestedRig) since(marks streamMarks) (all []kept) {
 	return all
 }
 
-// A device of the same lane is served after all that. It returns
-// once whatever its lane had before has been answered.
+// requireWitness requires that another device of the same lane is still served. It returns when
+// no message of the lane is in flight.
 func (r *attestedRig) requireWitness(cn, saying string) {
 	r.t.Helper()
 	tenant, device := sameLane(cn)
@@ -148,8 +146,7 @@ func (r *attestedRig) requireWitness(cn, saying string) {
 	proof.Eventually(r.t, func() bool { return r.bridge.Totals().InFlight == 0 && r.pending() == 0 }, func() any { return r.bridge.Totals() })
 }
 
-// The message lies under the subject of the device that the
-// broker vouches for.
+// requireOwnSubject requires that the message's subject is that of the attested device.
 func requireOwnSubject(t testing.TB, m kept) {
 	t.Helper()
 	topic, err := subjects.ToTopic(m.subject)
@@ -159,9 +156,9 @@ func requireOwnSubject(t testing.TB, m kept) {
 	require.Equal(t, []string{levels[1] + "/" + levels[3]}, m.header["Bridge-Cn"], "under a foreign subject: %s", m.subject)
 }
 
-// What a device with a valid certificate may try, on a broker that keeps nothing back
-// but the attested topics themselves: what becomes of it, and that the next device of
-// the same lane is served.
+// Attacks by a device with a valid certificate, on a broker that withholds only the attested
+// topics themselves. Each case checks the result, and that another device of the same lane is
+// still served.
 func TestHostileDevice(t *testing.T) {
 	t.Parallel()
 	r := newAttestedRig(t, nil)
@@ -186,7 +183,7 @@ func TestHostileDevice(t *testing.T) {
 		acks     int
 		ended    bool         // the broker ends the connection
 		want     []string     // "STREAM subject payload"
-		broker   broker.Stats // what it adds to the broker's counts
+		broker   broker.Stats // expected increase of the broker's counters
 	}{
 		{name: "another's topic, all flags set", cn: "acme/thief", packets: rawPublish(wire.Dup|wire.QoS1|wire.Retain, victim, 1, "x"), acks: 1,
 			want: []string{"QUARANTINE quarantine.cn_mismatch.tenant.acme.device.victim.telemetry x"}, broker: broker.Stats{Attested: 1}},
@@ -200,7 +197,7 @@ func TestHostileDevice(t *testing.T) {
 		{name: "topics of the broker's own", cn: "acme/system", packets: join(rawPublish(0, "$SYS/broker/uptime", 0, "x"), rawPublish(0, "$share/g/"+victim, 0, "x"), rawPublish(0, "$JS/API/STREAM/DELETE/TELEMETRY", 0, "x"), rawPublish(0, "$KV/BRIDGE_LIMITS/tenant/acme", 0, "x"))},
 		{name: "a dollar in its own topic", cn: "acme/$JS", packets: one("tenant/acme/device/$JS/$JS.API.STREAM.DELETE.TELEMETRY"), acks: 1,
 			want: []string{"TELEMETRY tenant.acme.device.$JS.$JS%2EAPI%2ESTREAM%2EDELETE%2ETELEMETRY x"}, broker: broker.Stats{Attested: 1}},
-		{name: "a dollar where a subject begins", cn: "$SYS/REQ", packets: one("$SYS.REQ/x/device/y/z")}, // matches no filter: acks below
+		{name: "a dollar where a subject begins", cn: "$SYS/REQ", packets: one("$SYS.REQ/x/device/y/z")}, // matches no filter; its acks are not checked
 		{name: "plus in a topic name", cn: "acme/plus", packets: one("tenant/acme/device/+/telemetry"), ended: true},
 		{name: "number sign in a topic name", cn: "acme/number", packets: one("tenant/acme/device/#"), ended: true},
 		{name: "NATS wildcards as names", cn: "acme/*", packets: one("tenant/acme/device/*/>"), acks: 1,
@@ -286,7 +283,7 @@ func TestHostileDevice(t *testing.T) {
 	require.Zero(t, r.bridge.Totals().Redelivered, "no lane lost its connection")
 }
 
-// A will is published by the broker when its device goes, by the same rule.
+// The broker publishes a will when its device disconnects, by the same rule.
 func TestHostileDeviceWill(t *testing.T) {
 	t.Parallel()
 	r := newAttestedRig(t, nil)
@@ -297,8 +294,8 @@ func TestHostileDeviceWill(t *testing.T) {
 	require.Equal(t, "gone", string(m.Data))
 }
 
-// In the format for consumers of envelopes, a device's own envelope is nothing but its
-// payload: tenant, device, username and time are the broker's.
+// In the envelope format, a device's own envelope is only payload: tenant, device, username and
+// time come from the broker.
 func TestForgedEnvelope(t *testing.T) {
 	t.Parallel()
 	r := newAttestedRig(t, nil, proof.Settings{"topics": `[{topic: "tenant/{tenant}/device/{device}/{type}", format: envelope}]`})
@@ -360,9 +357,8 @@ func TestHostileDeviceFlood(t *testing.T) {
 	t.Run("impostor uses none of the burst", testImpostorUsesNoneOfTheBurst)
 }
 
-// As fast as the broker takes them, over TLS, half of them without waiting for any
-// acknowledgement: the device has its own budget, and a neighbour in its lane all of
-// its messages.
+// A device floods its lane at full speed over TLS, a third of its messages at QoS 0. It is
+// limited by its own budget, and a neighbour in the same lane loses no message.
 func testNeighbourInItsLaneLosesNothing(t *testing.T) {
 	t.Parallel()
 	n := 30_000
@@ -413,7 +409,7 @@ func testNeighbourInItsLaneLosesNothing(t *testing.T) {
 	require.EqualValues(t, n+n/2-30, total.QuarantineSkipped)
 }
 
-// A device that floods a victim's topic uses up its own budgets.
+// A device that floods a victim's topic exhausts its own budgets, not the victim's.
 func testImpostorUsesNoneOfTheBurst(t *testing.T) {
 	t.Parallel()
 	r := newAttestedRig(t, nil)

@@ -20,8 +20,8 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// guardedRig is a real mosquitto that takes user names from certificates and confines
-// each to its own topics by an ACL, with the bridge on plain topics.
+// guardedRig is a real mosquitto with the bridge on plain topics. User names come from
+// certificates, and an ACL limits each user to its own topics.
 type guardedRig struct {
 	t      testing.TB
 	ca     *pki.Authority
@@ -92,7 +92,7 @@ func TestHostileDeviceBehindACL(t *testing.T) {
 		name, cn string
 		packets  []byte
 		ended    bool // mosquitto ends the connection
-		denied   bool // 2.0.11 does that here too, others acknowledge and drop
+		denied   bool // 2.0.11 does that here too, other versions acknowledge and drop
 		want     []string
 	}{
 		{name: "its own topic", cn: "acme/dev-1", packets: one(own + "telemetry"), want: []string{"tenant.acme.device.dev-1.telemetry x"}},
@@ -141,8 +141,8 @@ func TestHostileDeviceBehindACL(t *testing.T) {
 	}
 }
 
-// Retained messages are copies that the broker sends on every subscribe: a device that
-// leaves thousands of them cannot fill a stream with them, nor block its lane.
+// The broker sends copies of retained messages on every subscribe. A device with thousands of
+// them can neither fill a stream nor block its lane.
 func TestRetainedFlood(t *testing.T) {
 	t.Parallel()
 	n := 2000

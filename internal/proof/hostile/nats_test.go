@@ -23,38 +23,38 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// hostileNATS is between a bridge and a real nats-server. Until it is released it
-// attacks: either every connection in place of the server's INFO, or one connection of
-// the bridge, in place of JetStream's answers. After that it passes everything on.
+// hostileNATS is a proxy between a bridge and a real nats-server. It attacks either every
+// connection, by replacing INFO, or one of the bridge's connections, by replacing JetStream's
+// answers. After its release it forwards everything.
 type hostileNATS struct {
 	addr     string
 	released chan struct{}
 }
 
-// natsMessage is a publish of the lane as the hostile server reads it.
+// natsMessage is a lane's publish as the hostile server reads it.
 type natsMessage struct {
 	reply   string
 	payload string
 }
 
-// natsAttack is what is sent instead of what should be.
+// natsAttack describes one attack.
 type natsAttack struct {
 	name string
 	// greet is sent instead of INFO, on every connection.
 	greet string
-	// answer answers one message of the lane. It may write anything.
+	// answer replies to one message of the lane, with any bytes.
 	answer func(c io.Writer, m natsMessage)
-	// The connection is closed after that.
+	// ends closes the connection after the attack.
 	ends bool
-	// says are words of a problem that the bridge then names.
+	// says are words of a problem that the bridge then reports.
 	says []string
-	// The answer is a positive PubAck for the first message, which is
-	// then acknowledged. Trust in the server goes that far.
+	// believed is set if the answer is a forged PubAck for the first message. The bridge has to
+	// trust it and acknowledges that message.
 	believed bool
-	// The answer is a final refusal, of the quarantine copies too. What had
-	// it is in quarantine in the end, without its payload.
+	// refused is set if the answer is a final refusal, also of quarantine copies. Refused
+	// messages end up in quarantine without their payload.
 	refused bool
-	// It is the bridge's connection for the streams that is attacked.
+	// control attacks the bridge's connection that manages the streams.
 	control bool
 	slow    bool
 }
@@ -109,7 +109,7 @@ func (s *hostileNATS) attacking() bool {
 	}
 }
 
-// serve plays one connection. attack ends a connection with the attack.
+// serve handles one connection.
 func (s *hostileNATS) serve(conn net.Conn, upstream string, a natsAttack, attack func(net.Conn) chan struct{}) {
 	if a.greet != "" && s.attacking() {
 		defer close(attack(conn))
@@ -150,7 +150,7 @@ func (s *hostileNATS) serve(conn net.Conn, upstream string, a natsAttack, attack
 	back.Wait()
 }
 
-// play is a NATS server as far as a publisher needs one, with hostile answers.
+// play acts as the NATS server that a publisher needs, with hostile answers.
 func play(conn net.Conn, in *bufio.Reader, a natsAttack) {
 	for {
 		line, err := in.ReadString('\n')
@@ -183,12 +183,12 @@ func play(conn net.Conn, in *bufio.Reader, a natsAttack) {
 	}
 }
 
-// msg is a MSG line with its payload, as it should be.
+// msg returns a correct MSG line with its payload.
 func msg(subject, data string) string {
 	return fmt.Sprintf("MSG %s 1 %d\r\n%s\r\n", subject, len(data), data)
 }
 
-// otherToken is a reply subject with another number and attempt.
+// otherToken returns a reply subject with another number and attempt.
 func otherToken(reply string, number, attempt string) string {
 	tokens := strings.Split(reply, ".")
 	tokens[len(tokens)-2], tokens[len(tokens)-1] = number, attempt
@@ -212,7 +212,7 @@ func natsAttacks() []natsAttack {
 	}
 	const unreadable, silence = "unreadable answer from JetStream", "no acknowledgement from JetStream in time"
 	attacks := []natsAttack{
-		// Instead of INFO.
+		// In place of INFO.
 		{name: "INFO that is no JSON", greet: "INFO {bad\r\n"},
 		{name: "INFO of nothing", greet: "INFO \r\n"},
 		{name: "INFO without end", greet: "INFO " + strings.Repeat("x", 1<<20)},
@@ -224,7 +224,7 @@ func natsAttacks() []natsAttack {
 		{name: "INFO with an impossible payload", greet: "INFO {\"server_id\":\"x\",\"headers\":true,\"max_payload\":-1}\r\nPONG\r\n", refused: true},
 		{name: "INFO without headers", greet: "INFO {\"server_id\":\"x\",\"max_payload\":1048576}\r\nPONG\r\n"},
 
-		// Instead of a PubAck.
+		// In place of a PubAck.
 		{name: "silence", answer: always(""), says: []string{silence}},
 		{name: "closing", answer: always(""), ends: true},
 		{name: "floods of PING", answer: always(strings.Repeat("PING\r\n", 20_000)), says: []string{silence}},
@@ -236,7 +236,7 @@ func natsAttacks() []natsAttack {
 		{name: "INFO that names servers elsewhere", answer: always("INFO {\"connect_urls\":[\"127.0.0.1:1\",\"[::1]:1\",\"x:y\"],\"max_payload\":1048576,\"headers\":true}\r\n"), says: []string{silence}},
 		{name: "INFO that shrinks the payload", answer: always("INFO {\"max_payload\":1,\"headers\":true}\r\n"), refused: true},
 
-		// MSG and HMSG that do not add up.
+		// MSG and HMSG with inconsistent sizes.
 		{name: "a negative size", answer: format("MSG REPLY 1 -5\r\n{\"stream\":\"T\",\"seq\":1}\r\n"), says: []string{"violates the protocol", "impossible size"}},
 		{name: "a size beyond everything", answer: format("MSG REPLY 1 99999999999999999999\r\n{}\r\n"), says: []string{"violates the protocol", "impossible size"}},
 		{name: "a size of 2 GB", answer: format("MSG REPLY 1 2147483647\r\n{\"stream\":\"T\",\"seq\":1}\r\n")},
@@ -245,7 +245,7 @@ func natsAttacks() []natsAttack {
 		{name: "no size", answer: format("MSG REPLY 1\r\n{\"stream\":\"T\",\"seq\":1}\r\n")},
 		{name: "answer to an unknown subscription", answer: format("MSG other.REPLY 99 22\r\n{\"stream\":\"T\",\"seq\":1}\r\n"), says: []string{silence}},
 		{name: "an answer under another's subject", answer: func(c io.Writer, m natsMessage) {
-			// As a consumer told to deliver to the inbox would: its own tokens last.
+			// Like a push consumer that delivers to the inbox, with its own tokens last.
 			io.WriteString(c, msg("tenant.acme.device.1.1", `{"stream":"TELEMETRY","seq":1}`))
 		}, says: []string{silence}},
 		{name: "a header longer than its message", answer: format("HMSG REPLY 1 40 30\r\nNATS/1.0\r\n\r\n{\"stream\":\"T\",\"seq\":1}\r\n")},
@@ -253,7 +253,7 @@ func natsAttacks() []natsAttack {
 		{name: "a header with another status", answer: format("HMSG REPLY 1 16 16\r\nNATS/1.0 408\r\n\r\n\r\n"), says: []string{unreadable}},
 		{name: "no responders", answer: format("HMSG REPLY 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n"), says: []string{"no stream has the subject"}},
 
-		// PubAcks that say nothing, or of another message.
+		// PubAcks without content, or for another message.
 		{name: "an empty answer", answer: reply(""), says: []string{unreadable}},
 		{name: "an empty object", answer: reply("{}"), says: []string{unreadable}},
 		{name: "an answer that is no JSON", answer: reply("+ACK"), says: []string{unreadable}},
@@ -277,7 +277,7 @@ func natsAttacks() []natsAttack {
 			io.WriteString(c, msg(otherToken(m.reply, tokens[len(tokens)-2], "zzz"), `{"error":{"code":400,"err_code":10054}}`))
 		}, says: []string{silence}},
 
-		// Errors with odd codes.
+		// Errors with unusual codes.
 		{name: "an error without a code", answer: reply(`{"error":{}}`), says: []string{"JetStream error 0"}},
 		{name: "an error with a stream and a sequence", answer: reply(`{"error":{"err_code":1},"stream":"TELEMETRY","seq":5}`), says: []string{"JetStream error 1"}},
 		{name: "an error code of -1", answer: reply(`{"error":{"code":-1,"err_code":-1,"description":"x"}}`), says: []string{"JetStream error -1"}},
@@ -287,7 +287,7 @@ func natsAttacks() []natsAttack {
 		{name: "the wrong stream", answer: reply(`{"error":{"code":400,"err_code":10060,"description":"expected stream does not match"}}`), says: []string{"JetStream error 10060"}},
 		{name: "too large, the quarantine copies too", answer: reply(`{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"}}`), says: []string{"JetStream error 10054"}, refused: true},
 
-		// What has to be believed.
+		// Forgeries that the bridge cannot detect.
 		{name: "PubAck for a discarded message", answer: func(c io.Writer, m natsMessage) {
 			if m.payload == "0" {
 				io.WriteString(c, msg(m.reply, `{"stream":"TELEMETRY","seq":1}`))
@@ -319,14 +319,14 @@ func natsAttacks() []natsAttack {
 		"", "\xff\xfe", strings.Repeat("x", 1<<16),
 	} {
 		attacks = append(attacks, natsAttack{name: fmt.Sprintf("-ERR %.28q", text), answer: always("-ERR '" + text + "'\r\n")})
-		if text == "Maximum Payload Violation" || text == "Invalid Subject" || text == "Slow Consumer" { // nats.go does not know them
+		if text == "Maximum Payload Violation" || text == "Invalid Subject" || text == "Slow Consumer" { // unknown to nats.go
 			attacks[len(attacks)-1].says = []string{"the NATS server reports the error", text}
 		}
 	}
 	return attacks
 }
 
-// natsRun is a bridge between a broker that has five messages and a hostile server.
+// natsRun is a bridge between a broker with five messages and a hostile server.
 type natsRun struct {
 	*hostileRun
 	nats *hostileNATS
@@ -346,8 +346,8 @@ func startNATSRun(t *testing.T, js natsjs.JetStream, upstream, tenant string, a 
 	return &natsRun{r, s}
 }
 
-// Released, everything is stored once and in order, but for what the
-// server lied about, and acknowledged.
+// After the release, every message is acknowledged and stored once and in order, except those
+// with a forged answer.
 func (r *natsRun) requireRecovery(lied int, refused bool) {
 	r.t.Helper()
 	close(r.nats.released)
@@ -373,7 +373,7 @@ func TestHostileNATSServer(t *testing.T) {
 	js := proof.ConnectNATS(t, server.URL())
 	upstream := strings.TrimPrefix(server.URL(), "nats://")
 	_, addr := proof.StartBroker(t, broker.Options{})
-	proof.AwaitReady(t, proof.StartInProcess(t, proof.PlainSettings("mqtt://"+addr, server.URL()))) // the streams are there
+	proof.AwaitReady(t, proof.StartInProcess(t, proof.PlainSettings("mqtt://"+addr, server.URL()))) // creates the streams
 	for i, a := range natsAttacks() {
 		t.Run(a.name, func(t *testing.T) {
 			t.Parallel()
@@ -410,7 +410,7 @@ func TestHostileNATSServer(t *testing.T) {
 	}
 }
 
-// The connection may end after any byte of an answer: only a whole one counts.
+// The connection may end after any byte of an answer. Only a complete answer counts.
 func TestTruncatedPubAck(t *testing.T) {
 	t.Parallel()
 	server := proof.StartJetStream(t, embedded.Options{})

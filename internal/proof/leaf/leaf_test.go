@@ -16,11 +16,11 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// leafHub is a hub with a listener for leaf nodes.
+// leafHub configures a hub with a leaf node listener.
 const leafHub = "server_name: hub\nleafnodes { port: 7422 }\n"
 
-// leafRig is a real mosquitto, the bridge as a leaf node and its hub as
-// processes, with a proxy on the link.
+// leafRig runs a real mosquitto, the bridge as a leaf node, and its hub as processes. A proxy
+// is on the link to the hub.
 type leafRig struct {
 	t      testing.TB
 	broker *peers.MosquittoProcess
@@ -62,7 +62,7 @@ func (r *leafRig) awaitSession() {
 	r.bridge.Log().Await(r.t, r.said, "mqtt connected")
 }
 
-// startBridge starts the bridge again.
+// startBridge restarts the bridge.
 func (r *leafRig) startBridge() {
 	r.t.Helper()
 	r.said = len(r.bridge.Log().String())
@@ -70,7 +70,7 @@ func (r *leafRig) startBridge() {
 	r.awaitSession()
 }
 
-// get reads a page of the admin endpoint, whose address is in the log.
+// get reads a page of the admin endpoint; its address comes from the log.
 func (r *leafRig) get(path string, into any) int {
 	r.t.Helper()
 	return proof.GetPage(r.t, r.bridge, r.said, path, into)
@@ -84,8 +84,8 @@ func (r *leafRig) leaf() *leafnode.Status {
 	return s.Leaf
 }
 
-// awaitDrained waits until the hub has confirmed all messages, as long as the backlog
-// falls, and returns the backlogs seen.
+// awaitDrained waits until the hub has confirmed all messages and returns the observed
+// backlogs. The timeout restarts whenever the backlog falls.
 func (r *leafRig) awaitDrained() (seen []uint64, perSecond float64) {
 	r.t.Helper()
 	var most uint64
@@ -108,9 +108,9 @@ func (r *leafRig) awaitDrained() (seen []uint64, perSecond float64) {
 	}
 }
 
-// In a power cut a hub loses what was not on its disk yet. The bridge keeps messages that
-// the hub has stored for nats.leaf.keep, not counting the time that the hub is unreachable,
-// and the hub sources them again.
+// In a power failure, a hub loses messages that are not yet on its disk. The bridge keeps
+// messages stored at the hub for nats.leaf.keep, not counting the time that the hub is
+// unreachable. The hub then sources them again.
 func TestHubRollback(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the hub takes a minute to source again")
@@ -128,7 +128,7 @@ func TestHubRollback(t *testing.T) {
 	r.hub.Kill9()
 	require.NoError(t, os.RemoveAll(r.hub.StoreDir))
 	require.NoError(t, os.CopyFS(r.hub.StoreDir, os.DirFS(old)))
-	// The outage outlasts nats.leaf.keep (15 s) and the removal after it.
+	// The outage is longer than nats.leaf.keep (15 s) plus the next removal.
 	time.Sleep(35 * time.Second)
 	r.hub.Start()
 	s, err := r.js.Stream(t.Context(), "TELEMETRY")
@@ -140,7 +140,7 @@ func TestHubRollback(t *testing.T) {
 	require.Zero(t, r.bridge.Stop(), "exit code")
 }
 
-// awaitStored waits until the hub has n messages of telemetry.
+// awaitStored waits until the hub has stored n telemetry messages.
 func (r *leafRig) awaitStored(n uint64) {
 	r.t.Helper()
 	deadline := time.Now().Add(asksAgain)
@@ -154,13 +154,12 @@ func (r *leafRig) awaitStored(n uint64) {
 	}
 }
 
-// asksAgain is how long a hub may take to source again: a request that met no leaf
-// node is repeated after 30 s plus a pause that grows each time, to at most 2 min
-// (nats-server 2.15).
+// asksAgain is the maximum time until a hub sources again. A request without a leaf node is
+// repeated after 30 s plus a growing pause, up to 2 min (nats-server 2.15).
 const asksAgain = 3 * time.Minute
 
-// The link is cut under load, the bridge killed while it is cut and the hub
-// restarted: each message with a PUBACK is at the hub once, in order.
+// Under load, the link is cut, the bridge is killed during the cut and the hub is restarted.
+// Every message with a PUBACK is at the hub once and in order.
 func TestHubLinkOutage(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "a cut of a minute, and the backlog after it")

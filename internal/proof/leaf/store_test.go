@@ -15,7 +15,7 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// leafInProcess is a bridge in this process whose link to the hub can be cut.
+// leafInProcess runs an in-process bridge whose link to the hub can be cut.
 func leafInProcess(t *testing.T, more proof.Settings) (bridge *daemon.Bridge, b *broker.Broker, addr string, link *peers.TCPProxy, js natsjs.JetStream) {
 	t.Helper()
 	leaf := testrun.Address(t)
@@ -35,7 +35,7 @@ func leafInProcess(t *testing.T, more proof.Settings) (bridge *daemon.Bridge, b 
 	proof.AwaitReady(t, bridge)
 	proof.AwaitSubscribed(t, bridge)
 	proof.Eventually(t, func() bool {
-		_, err := js.Stream(t.Context(), "QUARANTINE") // the last that is made
+		_, err := js.Stream(t.Context(), "QUARANTINE") // the last stream to be created
 		return bridge.Status(t.Context()).Leaf.Link.Connected && err == nil
 	}, func() any { return bridge.Status(t.Context()).Leaf })
 	return bridge, b, addr, link, js
@@ -47,7 +47,7 @@ func TestLocalStore(t *testing.T) {
 	t.Run("old backlog stops intake and discards nothing", testOldBacklogStopsIntakeAndDiscardsNothing)
 }
 
-// requireAllAtTheHub waits for the end of a load and compares it with the hub's stream.
+// requireAllAtTheHub waits for the end of the load and compares it with the hub's stream.
 func requireAllAtTheHub(t *testing.T, l *proof.Load, addr string, js natsjs.JetStream) {
 	t.Helper()
 	l.AwaitEnd(t)
@@ -57,8 +57,8 @@ func requireAllAtTheHub(t *testing.T, l *proof.Load, addr string, js natsjs.JetS
 	require.True(t, v.Clean(), v)
 }
 
-// A full local store refuses messages: none is acknowledged, and the broker keeps new ones.
-// None is discarded, and none is reordered when there is room again.
+// A full local store refuses messages: none is acknowledged, and the broker queues new ones.
+// Once there is room, all are stored in order.
 func testFullStoreStopsIntakeAndDiscardsNothing(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the hub takes a minute to source again")
@@ -79,8 +79,8 @@ func testFullStoreStopsIntakeAndDiscardsNothing(t *testing.T) {
 	proof.AwaitReady(t, bridge)
 }
 
-// A backlog older than max_age stops the intake. It is not discarded: the hub gets it as
-// soon as it is reachable again.
+// A backlog older than max_age pauses ingest. It is not discarded: the hub receives it when it
+// is reachable again.
 func testOldBacklogStopsIntakeAndDiscardsNothing(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the hub takes a minute to source again")

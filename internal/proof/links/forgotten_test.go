@@ -11,13 +11,13 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// forgetful is a rig whose streams forget ids after two seconds.
+// forgetful returns rig options with a duplicate window of two seconds.
 func forgetful(cluster bool) proof.RigOptions {
 	return proof.RigOptions{NATSProxy: true, Cluster: cluster, Env: []string{"BRIDGE_STREAMS_DUPLICATE_WINDOW=2s"}}
 }
 
-// JetStream forgets ids after the duplicate window. An outage that lasts longer, with
-// messages stored whose acknowledgements never arrived, stores none of them twice.
+// JetStream forgets ids after the duplicate window. An outage lasts longer, and the PubAcks of
+// stored messages were lost. None of these messages is stored twice.
 func TestOutageLongerThanTheDuplicateWindow(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -33,7 +33,7 @@ func TestOutageLongerThanTheDuplicateWindow(t *testing.T) {
 			for _, p := range r.NATSProxies {
 				p.Down()
 			}
-			time.Sleep(away) // the outage itself
+			time.Sleep(away) // duration of the outage
 			for _, p := range r.NATSProxies {
 				p.Mend()
 				p.Up()
@@ -41,7 +41,7 @@ func TestOutageLongerThanTheDuplicateWindow(t *testing.T) {
 		},
 		"bridge frozen": func(r *proof.Rig) {
 			r.Bridge.Freeze()
-			time.Sleep(away) // the outage itself
+			time.Sleep(away) // duration of the outage
 			r.Bridge.Thaw()
 		},
 		"nats-server killed": func(r *proof.Rig) {
@@ -52,7 +52,7 @@ func TestOutageLongerThanTheDuplicateWindow(t *testing.T) {
 			for _, s := range servers {
 				s.Kill9()
 			}
-			time.Sleep(away) // the outage itself
+			time.Sleep(away) // duration of the outage
 			for _, s := range servers {
 				s.Start()
 			}

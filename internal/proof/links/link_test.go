@@ -9,7 +9,7 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// impairments are what a link may do that does not end its connections.
+// impairments returns the link faults that do not end connections.
 func impairments() map[string][2]peers.Impairment {
 	const (
 		slow  = 100 << 10 // bytes per second: less than the load
@@ -29,8 +29,8 @@ func impairments() map[string][2]peers.Impairment {
 	}
 }
 
-// A message that a link swallows, delays or slows down is neither lost nor considered
-// stored, on either side of the bridge.
+// A message that a link drops, delays or slows down, on either side of the bridge, is neither
+// lost nor considered stored.
 func TestPoorLink(t *testing.T) {
 	t.Parallel()
 	lasts := proof.Shorter(10 * time.Second)
@@ -47,7 +47,7 @@ func TestPoorLink(t *testing.T) {
 				t.Parallel()
 				proof.Survive(t, proof.Fault{Name: side + " " + name, Rig: proof.BothProxied, Inject: func(r *proof.Rig) {
 					proxy(r).Impair(w[0], w[1])
-					time.Sleep(lasts) // the fault itself
+					time.Sleep(lasts) // duration of the fault
 					proxy(r).Mend()
 				}}, "1,000 per second", o)
 			})

@@ -12,8 +12,8 @@ import (
 	"mqtt-nats-bridge/internal/proof"
 )
 
-// The commands of docs/limits.md and docs/registry.md do what the pages say, one
-// after the other, on a bridge that runs.
+// Runs the commands of docs/limits.md and docs/registry.md in order against a running bridge,
+// and checks their documented effect.
 func TestDocumentedCommands(t *testing.T) {
 	t.Parallel()
 	needProgram(t, "nats")
@@ -45,7 +45,7 @@ func TestDocumentedCommands(t *testing.T) {
 	r.settled(stop())
 }
 
-// documentedCommands are the commands of the nats CLI in a page's code blocks.
+// documentedCommands returns the nats CLI commands in a page's code blocks.
 func documentedCommands(t *testing.T, page string) (commands []string) {
 	t.Helper()
 	text, err := os.ReadFile("../../../docs/" + page)
@@ -61,7 +61,7 @@ func documentedCommands(t *testing.T, page string) (commands []string) {
 	return commands
 }
 
-// shell runs a command as an operator would, with an empty home.
+// shell runs a command in a shell with an empty home directory.
 func (r *liveRig) shell(command string) {
 	r.t.Helper()
 	home := r.t.TempDir()

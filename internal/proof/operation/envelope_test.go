@@ -20,7 +20,7 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// envelopeConfig is the configuration that the documentation shows.
+// envelopeConfig is the documented configuration.
 func envelopeConfig(t *testing.T) string {
 	t.Helper()
 	page, err := os.ReadFile("../../../docs/envelope.md")
@@ -32,18 +32,18 @@ func envelopeConfig(t *testing.T) string {
 	return config
 }
 
-// envelopeRig is a bridge with the documentation's configuration, a consumer of
-// before behind it, and a device on the other end.
+// envelopeRig is a bridge with the documented configuration, between a device and a legacy
+// consumer.
 type envelopeRig struct {
 	t        *testing.T
 	attested bool
 	js       natsjs.JetStream
-	url      string // of the broker, for devices
+	url      string // broker URL for devices
 	at       time.Time
 }
 
-// newEnvelopeRig makes the attested one find streams that exist, the plain one makes
-// its own.
+// newEnvelopeRig starts the rig. The attested bridge finds existing streams, the plain one
+// creates its own.
 func newEnvelopeRig(t *testing.T, attested bool) *envelopeRig {
 	t.Helper()
 	r := &envelopeRig{t: t, attested: attested, at: time.UnixMilli(1_795_435_200_123)}
@@ -82,7 +82,7 @@ func newEnvelopeRig(t *testing.T, attested bool) *envelopeRig {
 	return r
 }
 
-// publish sends as tenant/device, whom an attesting broker vouches for.
+// publish sends a message as tenant/device, attested by the broker if it attests.
 func (r *envelopeRig) publish(tenant, device, rest string, payload []byte) {
 	r.t.Helper()
 	username, password := "bridge", proof.BridgePassword
@@ -96,7 +96,7 @@ func (r *envelopeRig) publish(tenant, device, rest string, payload []byte) {
 	proof.AwaitToken(r.t, c.Publish("tenant/"+tenant+"/device/"+device+"/"+rest, 1, false, payload))
 }
 
-// oldConsumer is bound to a stream as one was that knows nothing of the bridge.
+// oldConsumer binds a legacy consumer, written without the bridge in mind, to a stream.
 func (r *envelopeRig) oldConsumer(stream, filter string) natsjs.Consumer {
 	r.t.Helper()
 	c, err := r.js.CreateOrUpdateConsumer(r.t.Context(), stream, natsjs.ConsumerConfig{
@@ -114,7 +114,7 @@ func next(t *testing.T, c natsjs.Consumer) natsjs.Msg {
 	return m
 }
 
-// fields reads an envelope name by name, in order, each value as its bytes.
+// fields returns an envelope's names in order, and each value as raw bytes.
 func fields(t *testing.T, data []byte) (names []string, values map[string]string) {
 	t.Helper()
 	d := json.NewDecoder(strings.NewReader(string(data)))
@@ -138,8 +138,8 @@ func fields(t *testing.T, data []byte) (names []string, values map[string]string
 	return names, values
 }
 
-// requireEnvelope compares an envelope with what was sent. sent bounds ts on plain
-// topics.
+// requireEnvelope compares an envelope with the published message. On plain topics, sent limits
+// ts.
 func (r *envelopeRig) requireEnvelope(m natsjs.Msg, tenant, device, rest, payload string, sent time.Time) {
 	r.t.Helper()
 	names, values := fields(r.t, m.Data())
@@ -152,14 +152,14 @@ func (r *envelopeRig) requireEnvelope(m natsjs.Msg, tenant, device, rest, payloa
 		"topic": "tenant/" + tenant + "/device/" + device + "/" + rest, "tenant_id": tenant, "device_id": device,
 		"msg_type": rest, "username": username,
 	} {
-		var got string // a string and nothing else
+		var got string // must be a string
 		require.NoError(r.t, json.Unmarshal([]byte(values[name]), &got), name)
 		require.Equal(r.t, want, got, name)
 	}
-	// The decoder has removed the spaces around the value, and nothing else.
+	// The decoder has removed only the spaces around the value.
 	require.Equal(r.t, strings.Trim(payload, " \t\r\n"), values["payload"])
 	require.Contains(r.t, string(m.Data()), `"payload":`+payload+`,"ts":`)
-	ts, err := strconv.ParseInt(values["ts"], 10, 64) // a whole number and nothing else
+	ts, err := strconv.ParseInt(values["ts"], 10, 64) // must be an integer
 	require.NoError(r.t, err)
 	if r.attested {
 		require.Equal(r.t, r.at.UnixMilli(), ts, "the broker's")

@@ -14,13 +14,13 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// consumers are those of the bridge that ingest pulls from.
+// consumers returns the bridge's consumers that ingest pulls from.
 func consumers() map[string]string {
 	return map[string]string{"TELEMETRY": "ingest-workers", "SHADOW": "ingest-shadow", "COMMANDS": "ingest-commands"}
 }
 
-// Every message that mosquitto acknowledged is in the table once, whichever process was
-// killed; a full replay changes nothing; each device's state is the newest.
+// Whichever process is killed, every message that mosquitto acknowledged is in the table once.
+// A full replay changes nothing. Each device's state is the newest.
 func TestIngestExactlyOnce(t *testing.T) {
 	t.Parallel()
 	messages, states, devices, kills := 200_000, 20_000, 1000, 5
@@ -38,15 +38,14 @@ func TestIngestExactlyOnce(t *testing.T) {
 	telemetry := proof.StartLoad(t, proof.LoadOptions{Addr: r.Broker.Addr, Devices: devices, Total: messages, JSON: true})
 	shadows := proof.StartLoad(t, proof.LoadOptions{Addr: r.Broker.Addr, Devices: devices, Total: states, Topic: "shadow/reported", JSON: true})
 
-	// As many legs as there are faults, each at a random moment of its
-	// leg. In the middle it is the database that fails; the last kill comes
-	// in the replay.
+	// The load is split into one part per fault, each at a random time of its part. The middle
+	// fault restarts the database; one more kill follows during the replay.
 	for leg := range kills {
 		from, to := leg*messages/kills, (leg+1)*messages/kills
 		telemetry.Release(to)
 		shadows.Release((leg + 1) * states / kills)
 		require.True(t, telemetry.Await(from+random.IntN((to-from)/2)))
-		time.Sleep(time.Duration(random.IntN(int(200 * time.Millisecond)))) // any moment
+		time.Sleep(time.Duration(random.IntN(int(200 * time.Millisecond)))) // a random moment
 		if leg == kills/2 {
 			database.Restart()
 			continue
@@ -75,14 +74,14 @@ func TestIngestExactlyOnce(t *testing.T) {
 	require.True(t, v.Clean(), v)
 	db.requireNewest(shadows)
 
-	// The marker is no JSON: it is in quarantine, once for each time it came
-	// outside the duplicate window, and not in the table.
+	// The marker is not JSON, so it is in quarantine and not in the table.
 	proof.AwaitMessage(t, r.JS, "QUARANTINE", "quarantine.bad_payload."+proof.MarkerSubject)
 	require.Zero(t, ingest.Stop(), "exit code")
 	require.Zero(t, r.Bridge.Stop(), "exit code")
 }
 
-// Messages that a killed ingest had in progress are redelivered only after it.
+// shortenAckWait shortens ack_wait, after which the messages in progress at a killed ingest are
+// redelivered.
 func shortenAckWait(t *testing.T, js natsjs.JetStream, wait time.Duration) {
 	t.Helper()
 	for stream, name := range consumers() {
@@ -99,7 +98,7 @@ func shortenAckWait(t *testing.T, js natsjs.JetStream, wait time.Duration) {
 	}
 }
 
-// rewind has every consumer begin at the first message, as docs/replay.md does.
+// rewind restarts every consumer at the first message, as in docs/replay.md.
 func rewind(t *testing.T, js natsjs.JetStream, ackWait time.Duration) {
 	t.Helper()
 	for stream, name := range consumers() {
@@ -109,8 +108,8 @@ func rewind(t *testing.T, js natsjs.JetStream, ackWait time.Duration) {
 	}
 }
 
-// awaitConsumed waits until everything in the streams is acknowledged, however long
-// that takes, as long as it goes on.
+// awaitConsumed waits until every message in the streams is acknowledged. The timeout restarts
+// on progress.
 func awaitConsumed(t *testing.T, js natsjs.JetStream) {
 	t.Helper()
 	progress, last := time.Now(), uint64(0)
@@ -122,7 +121,7 @@ func awaitConsumed(t *testing.T, js natsjs.JetStream) {
 			c, err := s.Consumer(t.Context(), name)
 			require.NoError(t, err)
 			info := c.CachedInfo()
-			// A consumer learns of new messages with a delay.
+			// A consumer sees new messages with a delay.
 			left += info.NumPending + uint64(info.NumAckPending) + s.CachedInfo().State.LastSeq - info.Delivered.Stream
 			floors += info.AckFloor.Stream + info.Delivered.Consumer
 		}
@@ -139,7 +138,7 @@ func awaitConsumed(t *testing.T, js natsjs.JetStream) {
 	}
 }
 
-// tables is what ingest wrote.
+// tables reads the tables that ingest wrote.
 type tables struct {
 	t  *testing.T
 	db *pgx.Conn
@@ -153,7 +152,7 @@ func newTables(t *testing.T, url string) *tables {
 	return &tables{t, db}
 }
 
-// reconcile compares the table telemetry with what the publisher knows.
+// reconcile compares the table telemetry with the publisher's records.
 func (d *tables) reconcile(l *proof.Load) proof.Verdict {
 	d.t.Helper()
 	rows, err := d.db.Query(d.t.Context(), `SELECT (payload->>'version')::bigint, tenant_id, device_id FROM telemetry ORDER BY stream_seq`)
@@ -169,8 +168,8 @@ func (d *tables) reconcile(l *proof.Load) proof.Verdict {
 	return l.Reconcile(all)
 }
 
-// Of every device the state is that of the last message of its that
-// was acknowledged, or of a later one that got no PUBACK.
+// requireNewest requires that each device's state is that of its last acknowledged message, or
+// of a later one without a PUBACK.
 func (d *tables) requireNewest(l *proof.Load) {
 	d.t.Helper()
 	rows, err := d.db.Query(d.t.Context(), `SELECT device_id, version, (reported->>'n')::bigint FROM device_state`)

@@ -36,8 +36,8 @@ func putKey(t testing.TB, kv natsjs.KeyValue, key, value string) {
 	require.NoError(t, err)
 }
 
-// liveRig is a broker that attests, a real nats-server, the bridge, and devices of
-// the tenant acme that publish all the time.
+// liveRig is an attesting broker, a real nats-server, the bridge, and devices of the tenant
+// acme that publish continuously.
 type liveRig struct {
 	t      *testing.T
 	nats   *peers.NATSProcess
@@ -63,8 +63,8 @@ func newLiveRig(t *testing.T, prepare func(*liveRig) proof.Settings) *liveRig {
 	return r
 }
 
-// load has n devices, dev-0 and on, publish some hundred messages per second until
-// stop is called, which returns how many were acknowledged to them.
+// load publishes some hundred messages per second from n devices, dev-0 and up, until stop is
+// called. stop returns the number of acknowledged messages.
 func (r *liveRig) load(n int) (stop func() uint64) {
 	r.t.Helper()
 	var sent atomic.Uint64
@@ -104,7 +104,7 @@ func (r *liveRig) reasons(reason verdict.Reason) uint64 {
 	return total.Rejected[reason]
 }
 
-// until waits and returns how long it took.
+// until waits for the condition and returns the elapsed time.
 func (r *liveRig) until(what string, done func() bool) time.Duration {
 	r.t.Helper()
 	began := time.Now()
@@ -112,7 +112,8 @@ func (r *liveRig) until(what string, done func() bool) time.Duration {
 	return time.Since(began)
 }
 
-// Every message with a PUBACK is stored, in quarantine or dropped; none is missing and none stored twice.
+// Every message with a PUBACK is stored, in quarantine or dropped. None is missing and none is
+// stored twice.
 func (r *liveRig) settled(sent uint64) {
 	r.t.Helper()
 	var c bridge.Counts
@@ -174,7 +175,7 @@ func testLimitsAndRevocationsApplyUnderLoad(t *testing.T) {
 	freed := r.until("free again", func() bool { return r.bridge.Totals().Stored > before+10 })
 	t.Logf("in force after: a revocation %s, a limit %s, its end and ten more messages %s", revoked, limited, freed)
 
-	// NATS restarts while limits change: missed changes are read.
+	// Limits change while NATS restarts; missed changes are read afterwards.
 	r.nats.Stop()
 	r.until("stale", func() bool { return len(r.bridge.Warnings()) == 2 })
 	r.nats.Start()
@@ -189,8 +190,7 @@ func testLimitsAndRevocationsApplyUnderLoad(t *testing.T) {
 	r.settled(stop())
 }
 
-// Until the registry has been read once, no message is accepted, and none is rejected for
-// lack of it.
+// Until the registry has been read once, messages are neither accepted nor rejected.
 func testNothingIsAcceptedBeforeRegistryIsRead(t *testing.T) {
 	t.Parallel()
 	r := newLiveRig(t, func(*liveRig) proof.Settings { return proof.Settings{"identity.registry.kind": "kv"} })
@@ -246,7 +246,7 @@ func testRevocationInPostgreSQLAppliesUnderLoad(t *testing.T) {
 	r.settled(stop())
 }
 
-// documentedSQL is all SQL of docs/registry.md.
+// documentedSQL returns all SQL of docs/registry.md.
 func documentedSQL(t *testing.T) string {
 	t.Helper()
 	page, err := os.ReadFile("../../../docs/registry.md")

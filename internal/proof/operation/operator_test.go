@@ -24,8 +24,8 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// needProgram finds a program that an operator has, or skips; a build that must
-// have it sets BRIDGE_REQUIRE_PEERS=1.
+// needProgram finds a program, or skips the test. BRIDGE_REQUIRE_PEERS=1 makes a missing
+// program a failure.
 func needProgram(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -39,8 +39,8 @@ func needProgram(t *testing.T, name string) string {
 	return ""
 }
 
-// publishReadings has device acme/dev-1 publish one good message and one under
-// another device's name, through a bridge with these NATS settings.
+// publishReadings runs a bridge with these NATS settings. Device acme/dev-1 publishes one valid
+// message and one under another device's name.
 func publishReadings(t *testing.T, natsSettings proof.Settings, js natsjs.JetStream) *daemon.Bridge {
 	t.Helper()
 	b, addr := proof.StartBroker(t, broker.Options{Username: "bridge", Password: proof.BridgePassword, Attest: true, DeviceUsernames: true})
@@ -71,7 +71,7 @@ func TestNATSCLI(t *testing.T) {
 		shows    []string
 	}{
 		{"stream ls", false, []string{"TELEMETRY", "QUARANTINE"}},
-		// It asks whether to show more, and so requires a terminal.
+		// The command asks whether to show more, so it needs a terminal.
 		{"stream view TELEMETRY", true, []string{"tenant.acme.device.dev-1.telemetry", "Bridge-Cn: acme/dev-1", "21.5"}},
 		{"stream view QUARANTINE", true, []string{"quarantine.cn_mismatch.tenant.acme.device.dev-2.telemetry", "Bridge-Reason: cn_mismatch", "-40"}},
 		{"stream get TELEMETRY 1", false, []string{"tenant.acme.device.dev-1.telemetry", "Bridge-Cn: acme/dev-1", "21.5"}},
@@ -87,7 +87,7 @@ func TestNATSCLI(t *testing.T) {
 	}
 }
 
-// runNATS runs the nats CLI with an empty home, on a terminal of its own where it
+// runNATS runs the nats CLI with an empty home directory, on its own terminal if the command
 // needs one.
 func runNATS(t *testing.T, program, url, command string, terminal bool) string {
 	t.Helper()
@@ -105,7 +105,7 @@ func runNATS(t *testing.T, program, url, command string, terminal bool) string {
 	return string(out)
 }
 
-// guarded is a server with the users of nats.conf, and the requests that it denied them.
+// guarded is a server with the users of nats.conf, and the requests that it denied.
 type guarded struct {
 	*embedded.Server
 
@@ -156,14 +156,14 @@ func testBridgeAndIngestWorkUnderNatsConf(t *testing.T) {
 	}, operator)
 	proof.Eventually(t, func() bool { return b.Status(t.Context()).Limits.Overrides.Overrides == 1 },
 		func() any { return b.Status(t.Context()).Limits })
-	// A recreated bucket is reread, and the old consumer is deleted.
+	// The bridge rereads a recreated bucket and deletes the old consumer.
 	require.NoError(t, operator.DeleteKeyValue(t.Context(), "BRIDGE_LIMITS"))
 	newBucket(t, operator, "BRIDGE_LIMITS")
 	proof.Eventually(t, func() bool { return b.Status(t.Context()).Limits.Overrides.Overrides == 0 },
 		func() any { return b.Status(t.Context()).Limits })
 
-	// A reading, a payload that no table accepts, and one that the server gives up
-	// on: another user has set max_deliver on its consumer.
+	// A valid reading, a payload that no table accepts, and a message at the limit of its
+	// deliveries: another user has set max_deliver on the consumer.
 	stored := make(chan string, 10)
 	shadow, err := operator.Consumer(t.Context(), "SHADOW", "ingest-shadow")
 	require.NoError(t, err)

@@ -19,8 +19,8 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// The streams forget ids after 100 ms here, so that it is not their memory that keeps
-// a message from being stored twice.
+// With a duplicate window of 100 ms, JetStream's deduplication does not prevent a second copy
+// here; the replay has to.
 func TestReplayKilled(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "eight runs of a program")
@@ -64,7 +64,7 @@ func TestReplayKilled(t *testing.T) {
 	})
 	killed := 0
 	for i := range kills {
-		// Somewhere within the next part of all messages.
+		// A random position in the next part of the messages.
 		until := n*i/(kills+1) + random.IntN(n/(kills+1)) + 1
 		proof.Eventually(t, func() bool { return stored() >= until }, func() any { return replay.Log().Tail(4 << 10) })
 		replay.Kill9()
@@ -72,7 +72,7 @@ func TestReplayKilled(t *testing.T) {
 		if left, err := quarantine.Info(t.Context()); err == nil {
 			t.Logf("killed with %d stored, %d in quarantine", stored(), left.State.Msgs)
 		}
-		time.Sleep(150 * time.Millisecond) // the streams forget the ids
+		time.Sleep(150 * time.Millisecond) // let the duplicate window pass
 		replay.Start()
 	}
 	require.Zero(t, replay.Wait(), replay.Log().Tail(4<<10))
