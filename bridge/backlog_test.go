@@ -12,7 +12,7 @@ import (
 	"mqtt-nats-bridge/bridge/limit"
 )
 
-// lanes are several lanes of one bridge: they share the tables and the limits.
+// lanes are several lanes of one bridge that share the tables and the limits.
 func lanes(t tester, n int, adjust ...func(*LaneOptions)) []*script {
 	all := []*script{play(t, adjust...)}
 	for range n - 1 {
@@ -38,8 +38,8 @@ func rejectedBy(all []*script) (n uint64) {
 	return n
 }
 
-// An hour's backlog of a tenant that kept to a ninth of its limit, drained by
-// sixteen lanes one after the other, or in random order.
+// The backlog is one hour of a tenant that used a ninth of its limit. Sixteen lanes drain it one
+// after the other, or in random order.
 func TestTenantBacklog(t *testing.T) {
 	t.Parallel()
 	const count, devices = 20_000, 48
@@ -55,7 +55,7 @@ func TestTenantBacklog(t *testing.T) {
 			}
 		},
 	} {
-		for factor, want := range map[int64]uint64{1: 0, 90: 1} { // times as many in the same time
+		for factor, want := range map[int64]uint64{1: 0, 90: 1} { // the same messages in 1/factor of the time
 			t.Run(fmt.Sprintf("%s, %d times the rate", name, factor), func(t *testing.T) {
 				t.Parallel()
 				all := lanes(t, 16, attested(t), tenantLimited(50, 100))
@@ -75,7 +75,7 @@ func TestTenantBacklog(t *testing.T) {
 					require.Zero(t, rejectedBy(all))
 					return
 				}
-				// 500 per second for 40 s: what is over the limit is still refused.
+				// 500 per second for 40 s: messages over the limit are still refused.
 				accepted := count - int64(rejectedBy(all))
 				require.InDelta(t, 100+50*40, accepted, 0.15*(100+50*40))
 			})
@@ -126,14 +126,14 @@ func TestBrokerClockAhead(t *testing.T) {
 	})
 }
 
-// backlog delivers what devices sent at one message per second each, in real time since
-// the outage began, at a multiple of that rate until it has caught up, and then for
-// some time at its own rate. Each message is stored before the next one.
+// backlog delivers messages that devices sent at one per second each, in real time since the
+// beginning of the outage. It runs at a multiple of that rate until it has caught up, then at the
+// devices' own rate. Each message is stored before the next one.
 type backlog struct {
 	*script
 	devices int
-	sent    int64 // messages so far
-	from    int64 // when the outage began
+	sent    int64 // number of messages so far
+	from    int64 // start of the outage
 }
 
 func (b *backlog) deliver(n int) {
@@ -145,7 +145,7 @@ func (b *backlog) deliver(n int) {
 	}
 }
 
-// behind is how many messages the broker has.
+// behind returns the number of messages that wait in the broker.
 func (b *backlog) behind() int64 {
 	return (b.now-b.from)/int64(time.Second)*int64(b.devices) - b.sent
 }
@@ -169,13 +169,13 @@ func TestPlainBacklog(t *testing.T) {
 			s.tick(c.outage)
 			s.connect(true)
 			for b.behind() > 0 {
-				for range 10 { // of a second
+				for range 10 { // for one second
 					b.deliver(devices * c.speed / 10)
 					s.tick(100 * time.Millisecond)
 				}
 			}
 			require.Zero(t, s.rejected())
-			for range 60 { // live: at its own rate
+			for range 60 { // live, at the devices' own rate
 				for range 10 {
 					b.deliver(devices / 10)
 					s.tick(100 * time.Millisecond)
@@ -213,7 +213,7 @@ func TestPlainBacklog(t *testing.T) {
 		for range 600 {
 			for range 10 {
 				quick.deliver(1)
-				slow.deliver(6) // seven times as fast as it came
+				slow.deliver(6) // at seven times the original rate
 				quick.tick(100 * time.Millisecond)
 				slow.tick(100 * time.Millisecond)
 			}

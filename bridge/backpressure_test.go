@@ -15,7 +15,7 @@ func TestBackpressure(t *testing.T) {
 
 func testQoS0FloodDoesNotDelayQoS1(t *testing.T) {
 	t.Parallel()
-	s := play(t) // with the default bound
+	s := play(t) // with the default limit
 	for range 3 * maxUnsettled {
 		s.deliver(0, telemetry, "flood", qos0)
 	}

@@ -9,7 +9,7 @@ import (
 	"mqtt-nats-bridge/bridge/limit"
 )
 
-// sink is a publisher and a connection that keep nothing.
+// sink is a publisher and a connection that discard all data.
 type sink struct {
 	token uint64
 	bytes int
@@ -19,7 +19,7 @@ func (s *sink) Publish(m *Message) { s.token, s.bytes = m.Token, s.bytes+len(m.P
 func (s *sink) Ack(uint16)         { s.bytes++ }
 func (s *sink) Flush()             {}
 
-// path is a lane between ends that cost nothing, and a message for it.
+// path is a lane between ends without cost, and a message for it.
 type path struct {
 	lane *Lane
 	end  *sink
@@ -48,7 +48,8 @@ func (p *path) message() {
 	p.lane.Settle(&Result{Token: p.end.token})
 }
 
-// wires are the two kinds of lanes, one that adds trace contexts, and one with overrides and a registry.
+// wires returns the two kinds of lanes, one that adds trace contexts, and one with overrides and a
+// registry.
 func wires(t tester) map[string]*path {
 	return map[string]*path{
 		"plain":    newPath(t, telemetry),
@@ -72,7 +73,7 @@ func wires(t tester) map[string]*path {
 func TestLaneAllocs(t *testing.T) {
 	for name, p := range wires(t) {
 		for range 100 {
-			p.message() // the buffers grow once
+			p.message() // let the buffers grow once
 		}
 		require.Zero(t, testing.AllocsPerRun(1000, p.message), name)
 		c := p.lane.Counts()

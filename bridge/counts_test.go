@@ -24,7 +24,7 @@ func TestHistogramQuantile(t *testing.T) {
 			got := h.Quantile(q)
 			require.GreaterOrEqual(t, got, last, "quantiles do not fall")
 			last = got
-			atOrBelow := 0 // values in the quantile's bucket or below
+			atOrBelow := 0 // values in the quantile's bucket or below it
 			for _, v := range values {
 				for i := range h.Buckets {
 					if got <= h.UpperBound(i) {

@@ -27,7 +27,7 @@ const (
 	telemetrySubject = "tenant.acme.device.dev-1.telemetry"
 )
 
-// brokerEnd is a connection that records what is acknowledged on it.
+// brokerEnd is a connection that records the acknowledgements on it.
 type brokerEnd struct {
 	mu      sync.Mutex
 	acks    []uint16
@@ -56,7 +56,7 @@ func (c *brokerEnd) acked() []uint16 {
 	return append([]uint16{}, c.acks...)
 }
 
-// published is a copy of what a lane published.
+// published is a copy of a message that a lane published.
 type published struct {
 	token   uint64
 	subject string
@@ -66,7 +66,7 @@ type published struct {
 	first   int64
 }
 
-// message is the published message as a publisher hands a refused one back.
+// message returns the published message as a publisher returns a refused one.
 func (p *published) message() *Message {
 	m := &Message{Token: p.token, Subject: []byte(p.subject), ID: []byte(p.id), Payload: []byte(p.payload)}
 	for name, value := range p.headers {
@@ -75,7 +75,7 @@ func (p *published) message() *Message {
 	return m
 }
 
-// streamEnd is a publisher whose answers the test gives.
+// streamEnd is a publisher whose answers come from the test.
 type streamEnd struct {
 	lane *Lane
 
@@ -107,10 +107,10 @@ func (p *streamEnd) all() []*published {
 	return append([]*published{}, p.messages...)
 }
 
-// store answers the i-th published message: stored.
+// store answers the i-th published message with a positive PubAck.
 func (p *streamEnd) store(i int) { p.lane.Settle(&Result{Token: p.all()[i].token}) }
 
-// refuse answers the i-th published message: never.
+// refuse answers the i-th published message with a final refusal.
 func (p *streamEnd) refuse(i int) {
 	m := p.all()[i]
 	p.lane.Settle(&Result{Token: m.token, Refused: errRefused, Message: m.message()})
@@ -127,13 +127,13 @@ type script struct {
 	now    int64
 }
 
-// tester is what *testing.T, *testing.B and *rapid.T have in common.
+// tester contains the methods common to *testing.T, *testing.B and *rapid.T.
 type tester interface {
 	require.TestingT
 	Helper()
 }
 
-// play returns a connected lane on plain topics, without limits, as adjusted.
+// play returns a connected lane on plain topics, without limits. The test can adjust the options.
 func play(t tester, adjust ...func(*LaneOptions)) *script {
 	t.Helper()
 	s := &script{t: t, now: noon, stream: &streamEnd{}}
@@ -157,11 +157,11 @@ func play(t tester, adjust ...func(*LaneOptions)) *script {
 	require.NoError(t, err)
 	s.stream.lane = s.Lane
 	s.Start(s.stream)
-	s.connect(o.Journal != nil) // a broker that kept the session gives credit
+	s.connect(o.Journal != nil) // credit from a broker that kept the session
 	return s
 }
 
-// openJournal opens a lane's journal, whatever time passed since it was written to.
+// openJournal opens a lane's journal, however long ago it was last written.
 func openJournal(t tester, dir string) *journal.Journal {
 	t.Helper()
 	opened, err := journal.Open(journal.Options{
@@ -182,7 +182,7 @@ func edit(v *limit.Live, change func(*limit.Limits)) {
 	}
 }
 
-// noLimits has a payload limit of a byte and no other.
+// noLimits has a payload limit of one byte and no other limits.
 func noLimits() *limit.Live {
 	v, err := limit.NewLive(limit.Limits{MaxPayload: 1}, nil)
 	if err != nil {
@@ -231,10 +231,10 @@ func dup(d *Delivery)      { d.Dup = true }
 func retained(d *Delivery) { d.Retain = true }
 func qos0(d *Delivery)     { d.QoS, d.PacketID = 0, 0 }
 
-// cutTo is what a tap does with a payload over its maximum packet size.
+// cutTo truncates a payload over the maximum packet size, as a tap does.
 func cutTo(n int) with { return func(d *Delivery) { d.Payload = d.Payload[:n] } }
 
-// deliver hands a QoS 1 message over in a buffer that is overwritten afterwards.
+// deliver delivers a QoS 1 message in a buffer that is overwritten afterwards.
 func (s *script) deliver(packetID uint16, topic, payload string, how ...with) {
 	buf := []byte(topic + payload)
 	d := Delivery{
@@ -264,7 +264,7 @@ func (s *script) last() *published {
 	return all[len(all)-1]
 }
 
-// vouched is the attested topic of a device topic.
+// vouched returns the attested topic of a device topic.
 func vouched(id string, at int64, cn, topic string) string {
 	p, err := subjects.ParsePrefix("bridge/v1")
 	if err != nil {
@@ -274,7 +274,7 @@ func vouched(id string, at int64, cn, topic string) string {
 	return string(p.Append(nil, a, []byte(topic)))
 }
 
-// deviceTopic is the telemetry topic of tenant/device.
+// deviceTopic returns the telemetry topic of tenant/device.
 func deviceTopic(name string) string {
 	tenant, device, _ := strings.Cut(name, "/")
 	return "tenant/" + tenant + "/device/" + device + "/telemetry"

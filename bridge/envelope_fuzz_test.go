@@ -12,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzEnvelope is a device that chooses its name, its topic and its payload: a JSON
-// decoder finds the envelope's seven keys and no others, each with what the broker
-// attested, and under payload what the device sent.
+// FuzzEnvelope models a device that chooses its name, its topic and its payload. A JSON decoder
+// must find exactly the seven keys of the envelope, with the values that the broker attested, and
+// the device's payload under payload.
 func FuzzEnvelope(f *testing.F) {
 	for _, payload := range []string{
 		`{"topic":"x","tenant_id":"victim","device_id":"dev-1","msg_type":"t","username":"victim/dev-1","payload":{},"ts":1}`,
@@ -48,7 +48,7 @@ func FuzzEnvelope(f *testing.F) {
 		for i, want := range []string{topic, tenant, device, kind, tenant + "/" + device} {
 			var got string
 			require.NoError(t, json.Unmarshal(values[i], &got))
-			// JSON cannot express invalid UTF-8: it becomes U+FFFD, byte for byte.
+			// JSON cannot express invalid UTF-8: each invalid byte becomes U+FFFD.
 			require.Equal(t, strings.Map(func(r rune) rune { return r }, want), got)
 			require.True(t, utf8.Valid(values[i]))
 		}
@@ -57,8 +57,8 @@ func FuzzEnvelope(f *testing.F) {
 	})
 }
 
-// decodeObject reads a JSON text that is one object, its keys in order, twice the same
-// one where it is there twice.
+// decodeObject reads a JSON text that is one object, with its keys in order. A key that occurs
+// twice is returned twice.
 func decodeObject(t *testing.T, text string) (keys []string, values []json.RawMessage) {
 	d := json.NewDecoder(strings.NewReader(text))
 	open, err := d.Token()

@@ -98,8 +98,8 @@ func testRetransmissionOnSameConnectionIsAckedOnce(t *testing.T) {
 	require.Equal(t, []uint16{1, 2}, s.conn.acked())
 }
 
-// MQTT-4.6.0-2: what was received first on a connection is acknowledged first,
-// also where it needs nothing but that.
+// MQTT-4.6.0-2: PUBACKs go out in the order of receipt on a connection, also for messages that need
+// nothing else.
 func testStoredMessageIsAckedInOrder(t *testing.T) {
 	t.Parallel()
 	s := play(t)
@@ -145,7 +145,7 @@ func testUnknownRedeliveryIsStored(t *testing.T) {
 	require.Empty(t, s.conn.acked())
 }
 
-// An earlier process may have sent it to JetStream, at the broker's time at the earliest.
+// An earlier process may have sent the message to JetStream, at the earliest at the broker's time.
 func testFirstAttemptOfUnknownIsBrokerTime(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t))
@@ -175,7 +175,7 @@ func testIdenticalMessagesAreAllStored(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	ids := map[string]bool{}
-	const n = 70_000 // once round the packet ids
+	const n = 70_000 // one full cycle of the packet ids
 	for i := range n {
 		s.deliver(uint16(i%65_535)+1, telemetry, "same")
 		m := s.last()
@@ -187,9 +187,8 @@ func testIdenticalMessagesAreAllStored(t *testing.T) {
 	require.Len(t, s.conn.acked(), n)
 }
 
-// A broker that lost the session numbers its packets anew. A message that it
-// sent into a dying connection comes with DUP set, a packet id of the old session
-// and possibly the bytes that went with it then.
+// A broker that lost the session numbers its packets anew. A message from a dying connection is
+// redelivered with DUP, a packet id of the old session, and possibly the same bytes.
 func TestLaneLostSession(t *testing.T) {
 	t.Parallel()
 	for name, storedBefore := range map[string]bool{"stored before": true, "still waiting": false} {
@@ -236,7 +235,7 @@ func testRetransmittedCopyGetsOnePUBACK(t *testing.T) {
 	s := play(t)
 	s.deliver(1, telemetry, "new")
 	s.deliver(2, telemetry, "old", retained)
-	s.deliver(2, telemetry, "old", retained, dup) // a broker that does not wait
+	s.deliver(2, telemetry, "old", retained, dup) // a broker that does not wait for PUBACKs
 	s.stream.store(0)
 	require.Equal(t, []uint16{1, 2}, s.conn.acked())
 	require.Equal(t, uint64(1), s.Counts().RetainedSkipped)
@@ -325,7 +324,7 @@ func testCountsAddUp(t *testing.T) {
 	s.stream.store(0)
 	s.stream.store(1)
 	s.Settle(&Result{Token: s.stream.all()[2].token, Duplicate: true})
-	s.stream.refuse(3) // over the quarantine's bound
+	s.stream.refuse(3) // over the quarantine bound
 	c := s.Counts()
 	require.Equal(t, 1, c.InFlight)
 	require.Equal(t, c.Received, c.Stored+c.QuarantinedTotal()+c.QuarantineSkipped+c.QoS0Dropped+uint64(c.InFlight))
@@ -341,8 +340,8 @@ func testCountsAddUp(t *testing.T) {
 	require.Equal(t, []uint16{1, 2, 3, 4, 5, 6, 7}, s.conn.acked())
 }
 
-// While a message waits, others behind it are dropped or stored already: they are
-// in the ring for their turn to be acknowledged, and in flight no more.
+// While a message waits, later ones are dropped or already stored. They stay in the ring until
+// their turn to be acknowledged, but are no longer in flight.
 func testCountsAddUpWhileAMessageWaits(t *testing.T) {
 	t.Parallel()
 	s := play(t, func(o *LaneOptions) { o.Rules.Quarantine = false })
@@ -431,8 +430,8 @@ func testDroppedQoS0DoesNotFillTheLane(t *testing.T) {
 // stuckConn is a connection to a broker that has stopped reading.
 type stuckConn struct {
 	brokerEnd
-	writing chan struct{} // gets a token when a write begins
-	reads   chan struct{} // closed: the broker reads again
+	writing chan struct{} // gets a token at the beginning of a write
+	reads   chan struct{} // closed when the broker reads again
 }
 
 func (c *stuckConn) Flush() {
@@ -457,7 +456,7 @@ func testStalledBrokerBlocksNoLock(t *testing.T) {
 			s.stream.store(i)
 		}
 	}()
-	<-stuck.writing // Settle writes a full batch, and the broker does not read
+	<-stuck.writing // Settle writes a full batch while the broker does not read
 	require.EqualValues(t, ackBatch, s.Counts().Stored, "the counts can be read")
 	require.Nil(t, s.Ready())
 	s.Tick()

@@ -67,8 +67,8 @@ func testEachDeviceHasItsOwnBudget(t *testing.T) {
 	require.Equal(t, uint64(11), s.Counts().Rejected[verdict.RateLimited])
 }
 
-// An outage must not destroy data: ten minutes of a device's messages that arrive
-// in one second were sent evenly, and the broker's timestamps show that.
+// An outage must not destroy data: a device sent messages evenly for ten minutes, all of them
+// arrive in one second, and only the broker's timestamps prove it.
 func testBacklogIsCheckedByBrokerTime(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t), limited(1, 2))
@@ -88,7 +88,7 @@ func TestRateLimitBrokerClockAhead(t *testing.T) {
 		ahead time.Duration
 		want  uint64
 	}{
-		// Budget spent in the future is not available now.
+		// Budget spent on future timestamps is not available now.
 		"within a second": {time.Second, 0},
 		"beyond":          {time.Second + time.Millisecond, 1},
 		"five minutes":    {5 * time.Minute, 1},
@@ -110,14 +110,14 @@ func testClockNeverRunsBackward(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t), limited(1, 5))
 	for i := range int64(50) {
-		// Back and forth: this yields no extra budget.
+		// Alternating the limits yields no extra budget.
 		s.sendAt(noon-(i%2)*60e9, "acme/dev-1", "acme/dev-1")
 	}
 	require.Equal(t, uint64(5), s.accepted())
 }
 
-// The bridge's own clock can be set back: a device whose limit ran in the future
-// must not be blocked until the clock reaches the old time.
+// The bridge's own clock can be set back. A device whose last timestamp is in the future must not
+// be blocked until the clock reaches that time.
 func TestRateLimitClockSetBack(t *testing.T) {
 	t.Parallel()
 	for name, adjust := range map[string][]func(*LaneOptions){
@@ -160,7 +160,7 @@ func TestRateLimitBrokerClockSetBack(t *testing.T) {
 		}
 		require.Equal(t, uint64(65), s.accepted(), back)
 
-		// Nor is its quarantine bound blocked.
+		// The quarantine bound does not block it either.
 		s = play(t, attested(t), limited(1, 1), func(o *LaneOptions) {
 			edit(o.Limits, func(l *limit.Limits) { l.Quarantine = limit.Rate{Rate: 1, Burst: 1} })
 		})
@@ -222,8 +222,8 @@ func testRedeliveryIsNeverChargedTwice(t *testing.T) {
 	s.deliver(9, telemetry, "b")
 	require.Equal(t, uint64(2), s.accepted())
 
-	// A bridge killed before the answer to b: the table of devices outlives it
-	// here so that a charge would show.
+	// A bridge is killed before the answer to b. The table of devices outlives it here, so that a
+	// charge would be visible.
 	again := play(t, limited(1, 2), keep, func(o *LaneOptions) { o.Devices = s.opts.Devices })
 	again.catchUp = limit.CatchUp{}
 	again.deliver(9, telemetry, "b", dup)
@@ -299,7 +299,7 @@ func testTenantLimitRefundsTheDevice(t *testing.T) {
 	require.Equal(t, 3, c.TokensLeft)
 	s.send(3, "other/c")
 	require.Equal(t, uint64(7), s.accepted(), "another tenant's budget is its own")
-	s.send(3, "acme/a") // the device's last one is refunded each time
+	s.send(3, "acme/a") // the last one of the device is refunded each time
 	require.Equal(t, uint64(8), s.Counts().Rejected[verdict.TenantRateLimited])
 	require.Zero(t, s.Counts().Rejected[verdict.RateLimited])
 }

@@ -55,8 +55,8 @@ func TestLaneModel(t *testing.T) {
 	})
 }
 
-// letter is one message as its device published it. Its content is not unique:
-// devices send the same bytes again.
+// letter is one message as its device published it. Its content is not unique: devices send the
+// same bytes repeatedly.
 type letter struct {
 	number         int // in the order of the broker's first sending
 	topic, payload string
@@ -86,7 +86,7 @@ type world struct {
 	// The broker.
 	letters  []*letter
 	queue    []*letter
-	inFlight []packet // in the order of sending, each once
+	inFlight []packet // in the order of sending, each one once
 	nextID   uint16
 	sent     int
 	session  bool // kept
@@ -160,7 +160,7 @@ func (w *world) publish(t *rapid.T) {
 
 const brokerWindow = 6
 
-// send is the broker sending the next message, with consecutive packet ids.
+// send models the broker sending the next message, with consecutive packet ids.
 func (w *world) send(t *rapid.T) {
 	if w.conn == nil || len(w.queue) == 0 || len(w.inFlight) == brokerWindow {
 		t.Skip("nothing to send")
@@ -177,7 +177,7 @@ func (w *world) send(t *rapid.T) {
 	w.pipe = append(w.pipe, p)
 }
 
-// retransmit is a broker's retry interval: DUP on the same connection.
+// retransmit models a broker's retry interval: DUP on the same connection.
 func (w *world) retransmit(t *rapid.T) {
 	if w.conn == nil || len(w.inFlight) == 0 {
 		t.Skip("nothing to send again")
@@ -190,7 +190,7 @@ func (w *world) retransmit(t *rapid.T) {
 	w.pipe = append(w.pipe, p)
 }
 
-// read is the lane reading one packet.
+// read models the lane reading one packet.
 func (w *world) read(t *rapid.T) {
 	if len(w.pipe) == 0 {
 		t.Skip("nothing to read")
@@ -214,7 +214,7 @@ func (w *world) read(t *rapid.T) {
 	w.reading = nil
 }
 
-// acknowledged is a PUBACK as it enters the connection's buffer.
+// acknowledged models a PUBACK entering the connection's buffer.
 func (w *world) acknowledged(id uint16) {
 	require.NotEmpty(w.t, w.pending, "PUBACK %d for nothing", id)
 	require.Equal(w.t, w.pending[0], id, "PUBACK out of order")
@@ -236,7 +236,7 @@ func (w *world) pick(t *rapid.T) (int, *outstanding) {
 	return i, w.waiting[i]
 }
 
-// keep is the stream storing a message.
+// keep stores a message in the stream.
 func (w *world) keep(o *outstanding) (duplicate bool) {
 	key := o.id
 	if o.headers[HeaderReason] != "" {
@@ -262,7 +262,7 @@ func (w *world) settle(t *rapid.T) {
 	w.lane.Settle(&Result{Token: o.token, Duplicate: duplicate})
 }
 
-// store is the stream storing a message whose answer is delayed.
+// store stores a message whose answer is delayed.
 func (w *world) store(t *rapid.T) {
 	_, o := w.pick(t)
 	w.keep(o)
@@ -277,7 +277,7 @@ func (w *world) refuse(t *rapid.T) {
 	w.waiting = append(w.waiting[:i:i], w.waiting[i+1:]...)
 }
 
-// takeAck is a PUBACK reaching the broker.
+// takeAck models a PUBACK reaching the broker.
 func (w *world) takeAck(t *rapid.T) {
 	if len(w.acked) == 0 {
 		t.Skip("no PUBACK")
@@ -302,8 +302,8 @@ func (w *world) disconnect(t *rapid.T) {
 	conn.onAck = func(id uint16) { require.Fail(w.t, "PUBACK on a dead connection", "%d", id) }
 }
 
-// connect resumes the session: what is in flight comes again, in its order, DUP
-// set (MQTT 3.1.1 §4.4).
+// connect resumes the session: messages in flight are redelivered in order, with DUP (MQTT 3.1.1
+// §4.4).
 func (w *world) connect(t *rapid.T) {
 	if w.conn != nil {
 		t.Skip("connected")
@@ -316,14 +316,14 @@ func (w *world) connect(t *rapid.T) {
 	w.session = true
 	for _, p := range w.inFlight {
 		p.dup = true
-		// A broker that restarts its numbering begins like this, and may cause a second copy.
+		// A broker that restarts its numbering begins like this and may cause a second copy.
 		p.letter.excused = p.letter.excused || w.inFlight[0].id == 1
 		w.pipe = append(w.pipe, p)
 	}
 }
 
-// introduce delivers the first message of a session at both ends: a broker that
-// redelivers from the first packet on may have it stored twice.
+// introduce delivers the first message of a session to both ends. A broker that redelivers from the
+// first packet on may have it stored twice.
 func (w *world) introduce() {
 	queue := w.queue
 	w.queue = nil
@@ -337,22 +337,20 @@ func (w *world) introduce() {
 	w.queue = queue
 }
 
-// kill is kill -9 of the bridge. The stream stores the first of the messages that it
-// published.
+// kill models kill -9 of the bridge. The stream stores only the first of the published messages.
 func (w *world) kill(t *rapid.T) {
 	for _, o := range w.waiting[:rapid.IntRange(0, len(w.waiting)).Draw(t, "arrived")] {
 		w.keep(o)
 	}
 	w.waiting, w.pipe, w.pending, w.acked, w.conn = nil, nil, nil, nil, nil
-	// The mapped pages survive; a new process loads them. It would give out a number
-	// twice only as a false duplicate, which is a lost message.
+	// The mapped pages survive, and a new process loads them. If it assigned a number twice, a
+	// false duplicate would lose a message.
 	require.NoError(t, w.journal.Close())
 	w.journal = openJournal(w.t, w.dir)
 	w.start()
 }
 
-// loseSession is a broker that restarts without its sessions and restarts its
-// numbering.
+// loseSession models a broker that restarts without its sessions and restarts its numbering.
 func (w *world) loseSession(t *rapid.T) {
 	if w.conn != nil {
 		w.disconnect(t)
@@ -372,7 +370,7 @@ func (w *world) check(t *rapid.T) {
 	}
 }
 
-// rest processes everything until no event is pending.
+// rest processes events until none is pending.
 func (w *world) rest() {
 	if w.conn == nil {
 		w.connect(w.t)

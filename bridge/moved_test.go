@@ -10,9 +10,9 @@ import (
 	"mqtt-nats-bridge/bridge/journal"
 )
 
-// A partition that has been with another replica comes back to a lane whose journal
-// is as it was before: the broker has reused every packet id since, for messages
-// with the same payload. None of them may be taken for one that is stored.
+// A partition returns from another replica to a lane with an unchanged journal. The broker has
+// since reused each packet id, for messages with the same payload. None of them may be mistaken for
+// a stored one.
 func TestLaneStaleJournal(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -27,7 +27,7 @@ func TestLaneStaleJournal(t *testing.T) {
 		}
 		require.Len(t, s.conn.acked(), before)
 
-		// Another replica had it. A new process, with the journal of the old one.
+		// After another replica's turn, a new process opens the old journal.
 		back := play(t, attested(t), func(o *LaneOptions) { o.Journal = stale })
 		after := rapid.IntRange(1, 50).Draw(t, "after")
 		for i := range after {

@@ -35,7 +35,7 @@ func testOverrideAppliesToItsDeviceOnly(t *testing.T) {
 		"acme/fast": 7, "acme/other": 4, "free/any": 10, "other/fast": 2, "small/a": 2, "small/b": 1,
 	} {
 		if name == "small/a" || name == "small/b" {
-			continue // they share one budget: below, in order
+			continue // they share one budget and are tested below, in order
 		}
 		before := s.accepted()
 		s.send(10, name)
@@ -56,8 +56,7 @@ func testOverrideAppliesToItsDeviceOnly(t *testing.T) {
 	require.Equal(t, limit.Rate{Rate: 1, Burst: 2}, s.opts.Limits.Device("acme", "fast"))
 }
 
-// The other way round a device would stand still for the ten hours that its ten
-// messages took under the old limit.
+// Otherwise a device would wait for the ten hours that its ten messages took under the old limit.
 func testRaisedLimitAppliesImmediately(t *testing.T) {
 	t.Parallel()
 	for _, pause := range []time.Duration{0, time.Second, time.Hour} {
@@ -74,7 +73,7 @@ func testRaisedLimitAppliesImmediately(t *testing.T) {
 	}
 }
 
-// A change gives nothing away: what was spent stays spent.
+// A change yields no extra budget: the used budget stays used.
 func testSpentBucketStaysSpent(t *testing.T) {
 	t.Parallel()
 	for _, next := range []limit.Rate{{Rate: 1, Burst: 10}, {Rate: 1, Burst: 1000}, {Rate: 1.0 / 3600, Burst: 3}, {Rate: 50, Burst: 1000}} {

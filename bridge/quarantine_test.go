@@ -85,7 +85,7 @@ func testDisabledQuarantineCountsAndAcks(t *testing.T) {
 	require.Equal(t, uint64(2), s.Counts().QuarantineSkipped)
 }
 
-// noDevice matches a topic pattern, and is rejected as bad_topic.
+// noDevice matches a topic pattern and is rejected as bad_topic.
 const noDevice = "tenant/acme/device//telemetry"
 
 func testSkippedMessageStaysSkippedOnRedelivery(t *testing.T) {
@@ -188,7 +188,7 @@ func TestRefusedCopy(t *testing.T) {
 		restored := s.restore(rejected(t, m))
 		require.Equal(t, verdict.Accepted, restored.Reason, restored.Detail)
 		require.Equal(t, telemetrySubject, string(restored.Message.Subject))
-		s.stream.refuse(4) // for its size this time
+		s.stream.refuse(4) // this time for its size
 		require.Equal(t, m.subject, s.last().subject)
 		require.Equal(t, long[:smallPayload], s.last().payload)
 		full(5)
@@ -204,8 +204,8 @@ func TestRefusedCopy(t *testing.T) {
 	})
 }
 
-// A device chooses its topic, its name and its payload, the broker's operator the
-// rest. None of it may lead to a message that JetStream cannot store.
+// A device chooses its topic, its name and its payload; the broker's operator chooses the rest.
+// JetStream must be able to store the resulting message in any case.
 func TestHostileValues(t *testing.T) {
 	t.Parallel()
 	pattern, err := subjects.ParsePattern("{tenant}/{device}/{rest}")
@@ -253,7 +253,7 @@ func requireStorable(t *testing.T, m *published) {
 	require.LessOrEqual(t, len(m.subject), subjects.MaxSubjectBytes+64, "max_control_line is 4 KiB")
 }
 
-// One device cannot fill the quarantine stream: a copy counts by its size.
+// A single device cannot fill the quarantine stream: a copy counts by its size.
 func TestQuarantineBytes(t *testing.T) {
 	t.Parallel()
 	bounded := func(o *LaneOptions) {
@@ -308,7 +308,8 @@ func testRefusalBeyondTheBoundIsCountedAndAcked(t *testing.T) {
 	require.Zero(t, s.Counts().InFlight)
 }
 
-// Quarantine contains the payload as the device sent it: a replay would wrap an envelope twice.
+// Quarantine contains the payload as the device sent it; otherwise a replay would wrap an envelope
+// twice.
 func TestRefusedEnvelope(t *testing.T) {
 	t.Parallel()
 	for name, payload := range map[string]string{

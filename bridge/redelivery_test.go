@@ -12,8 +12,8 @@ import (
 
 const same = `{"state":"ON"}`
 
-// served is a lane that has received n equal messages with consecutive ids from first on,
-// all stored and acknowledged.
+// served is a lane that has received n equal messages with consecutive ids from first on. All are
+// stored and acknowledged.
 func served(t tester, first, n int, adjust ...func(*LaneOptions)) *script {
 	t.Helper()
 	s := play(t, adjust...)
@@ -25,7 +25,7 @@ func served(t tester, first, n int, adjust ...func(*LaneOptions)) *script {
 	return s
 }
 
-// turn is the i-th packet id of a broker that assigns them consecutively from 1.
+// turn returns the i-th packet id of a broker that assigns them consecutively from 1.
 func turn(i int) uint16 { return uint16((i-1)%(journal.PacketIDs-1)) + 1 }
 
 // storeAll confirms every published message.
@@ -35,14 +35,14 @@ func (s *script) storeAll() {
 	}
 }
 
-// again makes the broker redeliver consecutive ids.
+// again redelivers consecutive ids from the broker.
 func (s *script) again(first, last int) {
 	for i := first; i <= last; i++ {
 		s.deliver(turn(i), telemetry, same, dup)
 	}
 }
 
-// pass advances the time of a running process.
+// pass advances the clock of a running process.
 func (s *script) pass(d time.Duration) {
 	for ; d > 0; d -= time.Second {
 		s.tick(time.Second)
@@ -52,7 +52,7 @@ func (s *script) pass(d time.Duration) {
 
 func (s *script) stored() int { return len(s.stream.all()) }
 
-// The broker keeps its packet ids, so lost PUBACKs cost nothing.
+// The broker keeps its packet ids, so lost PUBACKs cause no duplicates.
 func TestRedeliveryRunToLatest(t *testing.T) {
 	t.Parallel()
 	for name, first := range map[string]int{"in the middle": 100, "across the last packet id": 65_500} {
@@ -73,8 +73,8 @@ func TestRedeliveryRunToLatest(t *testing.T) {
 	}
 }
 
-// The broker has read all PUBACKs. What it sent on the dead connection after them comes with
-// DUP, and with packet ids that earlier messages had.
+// The broker has read all PUBACKs. Its later messages on the dead connection are redelivered with
+// DUP, and with packet ids of earlier messages.
 func TestRedeliveryRunBeforeLatest(t *testing.T) {
 	t.Parallel()
 	for _, goOn := range []string{"new message", "contradiction", "silence"} {
@@ -102,8 +102,8 @@ func TestRedeliveryRunBeforeLatest(t *testing.T) {
 	}
 }
 
-// A device's own DUP flag, or a broker that restarts its numbering on each connection: all
-// packet ids are the same again.
+// A device sets DUP itself, or a broker restarts its numbering on each connection: all packet ids
+// repeat.
 func TestRedeliveryRepeatedMessages(t *testing.T) {
 	t.Parallel()
 	for name, adjust := range map[string]func(*script){
@@ -132,8 +132,8 @@ func TestRedeliveryRepeatedMessages(t *testing.T) {
 	}
 }
 
-// RabbitMQ numbers from 1 on each connection. Redelivery is recognized by the content, and
-// for no more messages than can be redelivered.
+// RabbitMQ numbers from 1 on each connection. Redelivery is recognized by the content, and only for
+// as many messages as can be redelivered.
 func TestRedeliveryRenumbering(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -182,7 +182,7 @@ func identical(int) string { return same }
 
 func inTurns(i int) string { return fmt.Sprint(i % 5) }
 
-// Another process had the session while this one was stopped, and the packet ids have
+// Another process had the session while this one was stopped. Since then the packet ids have
 // wrapped around to the same position.
 func TestRedeliveryStoppedProcess(t *testing.T) {
 	t.Parallel()
@@ -219,7 +219,7 @@ func TestRedeliveryStoppedProcess(t *testing.T) {
 		for i := range 900 {
 			s.deliver(uint16(1+i), telemetry, distinct(i))
 		}
-		stop(s) // what is in flight now, the other process was given
+		stop(s) // the messages in flight now were delivered to the other process
 		s.deliver(1, telemetry, distinct(899), dup)
 		s.storeAll()
 		require.Equal(t, 901, s.stored())
@@ -266,7 +266,7 @@ func TestRedelivery(t *testing.T) {
 	t.Run("unconfirmed run before the latest is new", testUnconfirmedRunBeforeTheLatestIsNew)
 }
 
-// A broker that gives out the lowest free packet id.
+// The broker assigns the lowest free packet id.
 func testPacketIdsOutOfOrderProveNothing(t *testing.T) {
 	t.Parallel()
 	s := play(t)
@@ -282,8 +282,7 @@ func testPacketIdsOutOfOrderProveNothing(t *testing.T) {
 	require.Equal(t, 54, s.stored())
 }
 
-// The broker waits for PUBACKs of what it redelivered, because its window is smaller
-// now than it was.
+// The broker waits for PUBACKs of redelivered messages, because its window is now smaller.
 func testSmallerWindowIsNoDeadlock(t *testing.T) {
 	t.Parallel()
 	s := served(t, 1, 100)
@@ -300,7 +299,7 @@ func testSmallerWindowIsNoDeadlock(t *testing.T) {
 	require.Equal(t, 141, s.stored())
 }
 
-// Attested: the broker's id is proof, and EMQX leaves DUP out after a takeover.
+// On attested topics the broker's id is proof, although EMQX omits DUP after a takeover.
 func testAttestedMessageIsMatchedById(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t))
@@ -326,7 +325,7 @@ func testAttestedMessageIsMatchedById(t *testing.T) {
 	require.Len(t, c.acked(), 11)
 }
 
-// An unknown DUP, such as a device's own, does not end the redelivered run.
+// An unrelated DUP, such as a device's own, does not end the redelivered run.
 func testUnknownDUPDoesNotEndAttestedRun(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t))
@@ -342,12 +341,12 @@ func testUnknownDUPDoesNotEndAttestedRun(t *testing.T) {
 	require.Equal(t, 4, s.stored())
 }
 
-// A known message that is not stored is published under its old id, with its old time.
+// A known but unstored message is published under its old id, with its old time.
 func testKilledLaneReusesItsOldIds(t *testing.T) {
 	t.Parallel()
 	j := journal.New()
 	s := play(t, func(o *LaneOptions) { o.Journal = j })
-	s.now = time.Now().Add(time.Hour).UnixNano() // the journal's numbers began by the real clock
+	s.now = time.Now().Add(time.Hour).UnixNano() // the journal's numbers start from the real clock
 	s.pass(time.Second)
 	for i := range 6 {
 		s.deliver(uint16(i+1), telemetry, distinct(i))
@@ -368,7 +367,7 @@ func testKilledLaneReusesItsOldIds(t *testing.T) {
 	require.InDelta(t, float64(s.now), float64(back.message.FirstAttempt), 2e9)
 }
 
-// fencedEnd is a connection whose broker confirms what it has handled.
+// fencedEnd is a connection whose broker confirms handled packets.
 type fencedEnd struct {
 	brokerEnd
 	mark uint64
@@ -384,8 +383,8 @@ func TestRedeliveryFence(t *testing.T) {
 	t.Run("message crossing its PUBACK is matched", testMessageCrossingItsPUBACKIsMatched)
 }
 
-// A message whose PUBACK the broker has handled is not redelivered. The same packet id
-// afterwards means that the ids have wrapped around.
+// A message whose PUBACK the broker has handled is not redelivered. If its packet id appears again,
+// the ids have wrapped around.
 func testPacketIdAfterHandledPUBACKIsNew(t *testing.T) {
 	t.Parallel()
 	s := play(t)
@@ -422,7 +421,7 @@ func testPacketIdAfterHandledPUBACKIsNew(t *testing.T) {
 	require.Equal(t, 131, s.stored())
 }
 
-// An idle connection: the broker has answered and delivered nothing.
+// The connection is idle: the broker has answered and delivered nothing.
 func TestRedeliverySilentConnection(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ held, more, want int }{
@@ -457,7 +456,7 @@ func TestRedeliverySilentConnection(t *testing.T) {
 	}
 }
 
-// A broker's answer counts only on the connection on which it was asked.
+// A broker's answer counts only on the connection of the question.
 func testAnswerOnEarlierConnectionIsIgnored(t *testing.T) {
 	t.Parallel()
 	s := play(t)
@@ -482,8 +481,8 @@ func testAnswerOnEarlierConnectionIsIgnored(t *testing.T) {
 	require.Equal(t, 100, s.stored())
 }
 
-// The broker was asked when nothing had been delivered. Its answer does not cover a message
-// that was delivered between question and answer.
+// The question was sent before any delivery. Its answer does not cover a message that was delivered
+// between question and answer.
 func testMessageBeforeAnswerIsNotConfirmed(t *testing.T) {
 	t.Parallel()
 	s := served(t, 1, 100)
@@ -517,15 +516,15 @@ func testEachConnectionMayStartANumbering(t *testing.T) {
 	require.Equal(t, 40_010, s.stored())
 }
 
-// A run that the broker's window cut short continues, with DUP or, if contents do not recur,
-// without it. If they recur, the message is new: the broker was set back.
+// A run that was limited by the broker's window continues with DUP, or without it if contents do
+// not recur. If they recur, the message is new: the broker was set back.
 func TestRedeliveryInterruptedRun(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		payload func(int) string
 		dup     bool
-		last    string // the content of the last delivery; "": the previous one
-		want    int    // new messages
+		last    string // the content of the last delivery; "": that of the previous one
+		want    int    // number of new messages
 	}{
 		"equal, DUP":            {func(int) string { return same }, true, "", 0},
 		"equal, no DUP":         {func(int) string { return same }, false, "", 2},
@@ -572,8 +571,8 @@ func TestRedeliveryInterruptedRun(t *testing.T) {
 	}
 }
 
-// A broker that restarts its numbering: a run is recognized only by contents that continue
-// to the latest, and only if a message waits.
+// For a broker that restarts its numbering, a run is recognized only if its contents continue to
+// the latest delivery, and only if a message waits.
 func TestRedeliveryRenumberedRun(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ waiting, first, last, want int }{
@@ -602,8 +601,8 @@ func TestRedeliveryRenumberedRun(t *testing.T) {
 	}
 }
 
-// A message that is resent on the same connection crossed its PUBACK. Once the broker has
-// confirmed that it handled the PUBACK, the packet id belongs to another message.
+// A message that is resent on the same connection crossed its PUBACK. Once the broker has confirmed
+// that it handled the PUBACK, the packet id belongs to another message.
 func testMessageCrossingItsPUBACKIsMatched(t *testing.T) {
 	t.Parallel()
 	s := play(t)
@@ -625,7 +624,7 @@ func testMessageCrossingItsPUBACKIsMatched(t *testing.T) {
 	}
 	require.Equal(t, 20, s.stored())
 	require.Len(t, c.acked(), 36, "each is acknowledged again")
-	send(21, true) // a device's own DUP
+	send(21, true) // DUP set by a device
 	require.Equal(t, 21, s.stored())
 	s.storeAll()
 	s.pass(2 * time.Second)
@@ -635,7 +634,8 @@ func testMessageCrossingItsPUBACKIsMatched(t *testing.T) {
 	require.Equal(t, 22, s.stored())
 }
 
-// Without the broker's answer a run that does not reach the latest is not one, whatever waits.
+// Without the broker's answer, a sequence that does not reach the latest delivery is not a run,
+// whether or not a message waits.
 func testUnconfirmedRunBeforeTheLatestIsNew(t *testing.T) {
 	t.Parallel()
 	s := served(t, 1, 200)

@@ -10,7 +10,7 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
-// registered gives a lane on attested topics a registry.
+// registered adds a registry to a lane on attested topics.
 func registered(t tester) (*certificates.Live, []func(*LaneOptions)) {
 	c := certificates.New()
 	return c, []func(*LaneOptions){attested(t), func(o *LaneOptions) { o.Rules.Registry = c }}
@@ -72,7 +72,7 @@ func testCNIsCheckedBeforeTheRegistry(t *testing.T) {
 	require.Zero(t, s.Counts().Rejected[verdict.CertUnknown])
 }
 
-// An outage delayed the message: its certificate was valid when it was sent.
+// An outage delayed the message: its certificate was valid at the time of sending.
 func testExpiryIsCheckedByBrokerTime(t *testing.T) {
 	t.Parallel()
 	c, options := registered(t)

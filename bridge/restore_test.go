@@ -52,7 +52,7 @@ func asPublished(m *Message) *published {
 	return p
 }
 
-// restore validates a message in quarantine by what the scene has in force.
+// restore validates a quarantined message against the settings in force.
 func (s *script) restore(m *Rejected) Restored {
 	return s.opts.Rules.Restore(m, s.opts.Limits.Snapshot().MaxPayload)
 }
@@ -70,8 +70,8 @@ func routed(t testing.TB, pattern, template string) func(*LaneOptions) {
 	}
 }
 
-// A replay restores from the copy in quarantine the message that would have been stored
-// without a limit.
+// A replay restores, from the copy in quarantine, the message that would have been stored without a
+// limit.
 func TestRestoredMessage(t *testing.T) {
 	t.Parallel()
 	everything := strings.Builder{}
@@ -212,7 +212,7 @@ func TestRestore(t *testing.T) {
 	t.Run("topic the header cannot carry is rejected", testTopicTheHeaderCannotCarryIsRejected)
 }
 
-// A header cannot carry a space at its end, and so neither can the name in it.
+// A header cannot end in a space, so a name in a header cannot either.
 func testCNWithOuterWhiteSpaceIsAccepted(t *testing.T) {
 	t.Parallel()
 	for _, cn := range []string{"acme/dev ", " acme/dev", "acme/\tdev\t", "acme/dev\n", "acme/dev\r\n", " / "} {
@@ -233,8 +233,8 @@ func testCNWithOuterWhiteSpaceIsAccepted(t *testing.T) {
 	}
 }
 
-// Two names may look alike in a header. The check of the lane has told them apart: a
-// replay does not take that back.
+// Two names may look alike in a header. The lane's check has distinguished them, and a replay keeps
+// its verdict.
 func testLookAlikeCNInHeaderIsRejected(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t))
@@ -243,8 +243,8 @@ func testLookAlikeCNInHeaderIsRejected(t *testing.T) {
 	require.Equal(t, verdict.CNMismatch, s.restore(rejected(t, s.last())).Reason)
 }
 
-// Where the subject does not contain the whole topic, an escape in the header may be one, or
-// what the device wrote: the message would be stored as another device's.
+// If the subject does not contain the whole topic, an escape in the header is ambiguous: the device
+// may have written it. The message could be stored as another device's.
 func testTopicTheHeaderCannotCarryIsRejected(t *testing.T) {
 	t.Parallel()
 	for _, device := range []string{"dev ", "dev\t", "de\rv", "de\nv", "dev%20", "de%0Av"} {

@@ -14,7 +14,7 @@ func subjectsLimited(n int) func(*LaneOptions) {
 	return func(o *LaneOptions) { edit(o.Limits, func(l *limit.Limits) { l.Subjects = n }) }
 }
 
-// subjectsOf counts the subjects that a lane has published under.
+// subjectsOf counts the subjects under which a lane has published.
 func subjectsOf(s *script) map[string]int {
 	all := map[string]int{}
 	for _, m := range s.stream.all() {

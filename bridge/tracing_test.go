@@ -13,7 +13,7 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
-// tracing configures the lane to add traceparent and returns the spans that it records.
+// tracing configures the lane to add traceparent and returns the recorded spans.
 func tracing(ratio float64) (func(*LaneOptions), *[]Span) {
 	var spans []Span
 	return func(o *LaneOptions) {
@@ -52,7 +52,7 @@ func TestTracing(t *testing.T) {
 			}
 			dir := t.TempDir()
 			parents := map[string]bool{}
-			for _, how := range [][]with{nil, {dup}, {dup}} { // each in a process of its own
+			for _, how := range [][]with{nil, {dup}, {dup}} { // each in its own process
 				on, _ := tracing(0.5)
 				j := openJournal(t, dir)
 				s := play(t, append(wire, on, func(o *LaneOptions) { o.Journal = j })...)
@@ -93,7 +93,7 @@ func TestTracing(t *testing.T) {
 		s.stream.refuse(0)
 		require.Empty(t, *spans, "its copy is not stored yet")
 		require.Equal(t, s.stream.all()[0].headers[HeaderTraceParent], s.last().headers[HeaderTraceParent])
-		s.stream.refuse(1) // cut to fit
+		s.stream.refuse(1) // truncated to fit
 		require.Equal(t, s.stream.all()[0].headers[HeaderTraceParent], s.last().headers[HeaderTraceParent])
 		s.stream.store(2)
 		require.Len(t, *spans, 1)

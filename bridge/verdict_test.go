@@ -93,7 +93,7 @@ func TestStampFormat(t *testing.T) {
 	}
 }
 
-// What the certificate says must be the topic's tenant/device byte for byte.
+// The certificate's name must equal the topic's tenant/device byte for byte.
 func TestIdentityCheck(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -181,8 +181,8 @@ func TestBadTopic(t *testing.T) {
 	}
 }
 
-// What no filter takes can only come from a subscription of an earlier configuration.
-// No device is to blame for it, and none of it is dropped.
+// A topic that matches no filter can only come from a subscription of an earlier configuration.
+// This is not a device's error, so no such message is dropped.
 func TestNotSubscribed(t *testing.T) {
 	t.Parallel()
 	bound := func(o *LaneOptions) {
@@ -218,8 +218,8 @@ func TestNotSubscribed(t *testing.T) {
 	}
 }
 
-// A client that publishes to the topics of an earlier subscription cannot create subjects
-// without end.
+// A client that publishes to the topics of an earlier subscription cannot create unlimited
+// subjects.
 func TestNotSubscribedSubjects(t *testing.T) {
 	t.Parallel()
 	for name, adjust := range map[string]func(*LaneOptions){
@@ -254,14 +254,13 @@ func TestQuarantineTenant(t *testing.T) {
 		require.Equal(t, "quarantine.bad_topic", s.only().subject)
 		require.Equal(t, topic, s.only().headers[HeaderTopic])
 	}
-	// In its place a tenant may be called anything.
+	// At its own level of the topic a tenant may have any name.
 	s := play(t)
 	s.deliver(1, "tenant/quarantine/device/replay/telemetry", "payload")
 	require.Equal(t, "tenant.quarantine.device.replay.telemetry", s.only().subject)
 }
 
-// A client that gets a message to the bridge past the broker's rule is bounded like a
-// device.
+// A client that bypasses the broker's rule is limited like a device.
 func TestBrokenAttestation(t *testing.T) {
 	t.Parallel()
 	for name, topic := range map[string]string{
@@ -302,8 +301,8 @@ func testOversizePayloadIsQuarantinedTruncated(t *testing.T) {
 	require.Contains(t, m.headers[HeaderDetail], "first 1024 bytes")
 }
 
-// A tap delivers only the beginning of a packet over its maximum size: that must
-// never be stored as if it were the message, whatever the two limits are.
+// A tap delivers only the beginning of a packet over its maximum size. That must never be stored as
+// the whole message, whatever the two limits are.
 func testTruncatedPayloadIsNeverStoredAsWhole(t *testing.T) {
 	t.Parallel()
 	s := play(t)

@@ -20,7 +20,7 @@ func ExampleAppendSubject() {
 	// _INBOX.a subject would begin with _INBOX, which is reserved for replies
 }
 
-// A subject filter for one tenant, whatever its name contains.
+// A subject filter for one tenant, whatever characters its name contains.
 func ExampleAppendToken() {
 	filter := append(subjects.AppendToken([]byte("tenant."), []byte("acme.eu *")), ".>"...)
 	fmt.Printf("%s\n", filter)
@@ -45,7 +45,7 @@ func ExampleCheckSubject() {
 	// true
 }
 
-// Where no topic needs an escape, the subject is the topic with dots for slashes.
+// If no topic needs an escape, the subject is the topic with dots for slashes.
 func ExampleNeedsEscape() {
 	fmt.Println(subjects.NeedsEscape([]byte("tenant/acme")))
 	fmt.Println(subjects.NeedsEscape([]byte("tenant/acme.eu")))

@@ -8,7 +8,7 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// path is what a lane does with a topic, on buffers that it keeps.
+// path performs a lane's operations on a topic, with reused buffers.
 type path struct {
 	prefix  *subjects.Prefix
 	set     *subjects.Set

@@ -167,7 +167,7 @@ func TestCheckSubject(t *testing.T) {
 	}
 }
 
-// genTopic draws legal topics, rich in what must be escaped.
+// genTopic draws legal topics with many characters that need escapes.
 func genTopic() *rapid.Generator[string] {
 	special := rapid.SampledFrom([]string{"/", "//", "$", "%", "%00", "%24", "%2E", ".", "*", ">", "+", "#", " ", "\r\n", "\x7f", "\xff", "ü", "_INBOX"})
 	piece := rapid.OneOf(special, rapid.StringMatching(`[a-z0-9_-]{1,8}`), rapid.StringN(1, 4, -1))
@@ -177,7 +177,7 @@ func genTopic() *rapid.Generator[string] {
 	})
 }
 
-// genSubject draws strings near to what ToTopic takes.
+// genSubject draws strings similar to those that ToTopic accepts.
 func genSubject() *rapid.Generator[string] {
 	piece := rapid.OneOf(
 		rapid.SampledFrom([]string{".", "%00", "%24", "$", "%2E", "%2e", "%", "%C3%BC", "%25", "%41", "a", "/", "*", ".a.b"}),
@@ -208,7 +208,7 @@ func testEveryAcceptedSubjectSurvivesARoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { requireSubjectRoundTrip(t, genSubject().Draw(t, "subject")) })
 }
 
-// FuzzEscape takes each text as a topic and as a subject.
+// FuzzEscape uses each text as a topic and as a subject.
 func FuzzEscape(f *testing.F) {
 	for _, tc := range topicSubjects {
 		f.Add(tc.topic)
@@ -223,8 +223,8 @@ func FuzzEscape(f *testing.F) {
 	})
 }
 
-// requireRoundTrip asserts that a topic either comes back from a subject that is valid in
-// NATS, or is refused for a valid reason.
+// requireRoundTrip asserts that a topic either survives the round trip through a valid NATS
+// subject, or is refused for a valid reason.
 func requireRoundTrip(t require.TestingT, topic string) {
 	appended := string(subjects.AppendSubject(nil, []byte(topic)))
 	subject, err := subjects.FromTopic(topic)

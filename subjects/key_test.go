@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What ADR-8 and its clients allow in a key.
+// The characters that ADR-8 and its clients allow in a key.
 var validKey = regexp.MustCompile(`^[-/_=\.a-zA-Z0-9]+$`)
 
 func TestKeyRoundTrip(t *testing.T) {
@@ -53,7 +53,7 @@ func FuzzKey(f *testing.F) {
 		if !validKey.MatchString(token) {
 			t.Fatalf("%q gives %q, which no bucket takes", text, token)
 		}
-		// A NUL is in no topic.
+		// No topic contains NUL.
 		if back, err := ParseKey(token); !strings.Contains(text, "\x00") && (err != nil || back != text) {
 			t.Fatalf("%q gives %q gives %q: %v", text, token, back, err)
 		}

@@ -22,7 +22,7 @@ func ExampleParsePattern() {
 	// parse topic pattern "tenant/{Tenant}": level 2, column 9: 'T' is not allowed there in a capture's name: write a lower-case letter, then lower-case letters, digits and underscores
 }
 
-// Where topics do not name the device, the configuration does.
+// If topics do not name the device, the configuration does.
 func ExamplePattern_WithDevice() {
 	pattern, _ := subjects.ParsePattern("boiler/{sensor}")
 	fmt.Println(pattern.RequireDevice())
@@ -34,7 +34,7 @@ func ExamplePattern_WithDevice() {
 	// <nil>
 }
 
-// A Match is valid as long as its topic is, and serves one topic after the other.
+// A Match is valid as long as its topic, and can be reused for the next topic.
 func ExampleMatch() {
 	pattern, _ := subjects.ParsePattern("tenant/{tenant}/device/{device}/{type}")
 	var m subjects.Match
@@ -76,7 +76,7 @@ func ExampleTemplate_Append() {
 	// Output: telemetry.acme%2Eeu.dev-1
 }
 
-// Two routes that take the same topic are an error, with such a topic.
+// Two routes that match the same topic are an error, which shows such a topic.
 func ExampleNewSet() {
 	a, _ := subjects.ParsePattern("tenant/{tenant}/device/{device}/telemetry")
 	b, _ := subjects.ParsePattern("tenant/acme/device/{device}/{kind}")
@@ -85,7 +85,8 @@ func ExampleNewSet() {
 	// Output: compile topic routes: "tenant/{tenant}/device/{device}/telemetry" and "tenant/acme/device/{device}/{kind}" overlap, both match "tenant/acme/device/device1/telemetry"
 }
 
-// A filter that another one contains is left out: the broker would deliver a message twice.
+// A filter that another one contains is left out; otherwise the broker would deliver a message
+// twice.
 func ExampleSet_Filters() {
 	all, _ := subjects.ParsePattern("tenant/{tenant}/device/{device}/{rest...}")
 	site, _ := subjects.ParsePattern("site/{tenant}/{device}")
@@ -108,7 +109,7 @@ func ExampleParsePrefix() {
 	// parse attested prefix "bridge/#": "+" and "#" are a filter's wildcards, a prefix is literal
 }
 
-// What the broker vouches for, apart from what the device wrote.
+// The identity that the broker attests is separate from the topic that the device wrote.
 func ExamplePrefix_Cut() {
 	prefix, _ := subjects.ParsePrefix("bridge/v1")
 	a, topic, err := prefix.Cut([]byte("bridge/v1/3/000635F1A2/1764201600000/61636D652F6465762D31/tenant/acme/device/dev-1/telemetry"))
@@ -128,7 +129,7 @@ func ExamplePrefix_Cut() {
 	// true
 }
 
-// A broker of your own attests a topic as EMQX's rule does.
+// A custom broker attests a topic as EMQX's rule does.
 func ExamplePrefix_Append() {
 	prefix, _ := subjects.ParsePrefix("bridge/v1")
 	a := subjects.Attestation{
@@ -148,7 +149,7 @@ func ExampleDecodeCN() {
 	cn, err := subjects.DecodeCN(nil, []byte("61636d652F6465762D31"))
 	fmt.Printf("%s %v\n", cn, err)
 
-	_, err = subjects.DecodeCN(nil, []byte("undefined")) // EMQX's word for no username
+	_, err = subjects.DecodeCN(nil, []byte("undefined")) // EMQX's placeholder for a missing username
 	fmt.Println(errors.Is(err, subjects.ErrNoCN))
 	// Output:
 	// acme/dev-1 <nil>

@@ -183,7 +183,7 @@ func genPattern() *rapid.Generator[string] {
 	})
 }
 
-// matchesFilter is MQTT's matching of a filter with + alone, written plainly.
+// matchesFilter is a simple implementation of MQTT matching for filters with + alone.
 func matchesFilter(filter, topic string) bool {
 	f, l := strings.Split(filter, "/"), strings.Split(topic, "/")
 	if topic == "" || strings.HasPrefix(topic, "$") && (f[0] == "+" || f[0] == "#") {
@@ -191,7 +191,7 @@ func matchesFilter(filter, topic string) bool {
 	}
 	for i := range f {
 		if f[i] == "#" {
-			return true // the parent too
+			return true // also matches the parent
 		}
 		if i == len(l) || f[i] != "+" && f[i] != l[i] {
 			return false

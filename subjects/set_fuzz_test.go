@@ -9,8 +9,8 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// FuzzSet reads patterns, a line each, and asks where a topic belongs. The second
-// reader is the MQTT filter of each pattern, matched level by level.
+// FuzzSet reads one pattern per line and looks up the pattern of a topic. The reference is the MQTT
+// filter of each pattern, matched level by level.
 func FuzzSet(f *testing.F) {
 	const topic = "tenant/acme/device/dev-1/telemetry"
 	f.Add(strings.Join([]string{telemetryPattern, shadowPattern, commandsPattern}, "\n"), topic)
@@ -31,7 +31,7 @@ func FuzzSet(f *testing.F) {
 			requireMatchesItsFilter(t, p, topic)
 			routes = append(routes, subjects.Route{Pattern: p})
 		}
-		// Two patterns overlap where one of their topics is in both.
+		// Two patterns overlap if a topic matches both.
 		overlap, unfit := false, false
 		for i, a := range routes {
 			unfit = unfit || subjects.CheckSubject([]byte(a.Pattern.StreamSubject())) != nil
@@ -77,15 +77,16 @@ func FuzzSet(f *testing.F) {
 	})
 }
 
-// takes is the reference: a {name...} takes no parent, as # does, and no more levels than a subject has tokens.
+// takes is the reference: {name...} does not match the parent level, unlike #, and matches no more
+// levels than a subject has tokens.
 func takes(p *subjects.Pattern, topic string) bool {
 	levels, least := strings.Count(topic, "/")+1, strings.Count(p.String(), "/")+1
 	return len(topic) < 1<<16 && levels >= least && levels <= subjects.MaxTokens &&
 		!strings.Contains(topic, "\x00") && matchesFilter(p.Filter(), topic)
 }
 
-// requireMatchesItsFilter asserts that a pattern takes what its filter takes, its captures
-// are the levels at its wildcards, and the subject is that of the topic.
+// requireMatchesItsFilter asserts that a pattern and its filter match the same topics, that the
+// captures are the levels at the wildcards, and that the subject is that of the topic.
 func requireMatchesItsFilter(t *testing.T, p *subjects.Pattern, topic string) {
 	var m subjects.Match
 	require.Equal(t, takes(p, topic), p.Match([]byte(topic), &m), "%q, %q", p, topic)

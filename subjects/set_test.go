@@ -191,7 +191,7 @@ func TestOverlapSharedTopic(t *testing.T) {
 			require.True(t, b.Match([]byte(example), &m))
 			return
 		}
-		// No topic of the alphabet that the patterns draw from is in both.
+		// No topic of the patterns' alphabet is in both.
 		level := rapid.SampledFrom([]string{"a", "b", "$s", "x.y", "ü", "", "z"})
 		topic := []byte(strings.Join(rapid.SliceOfN(level, 1, 4).Draw(t, "topic"), "/"))
 		require.False(t, a.Match(topic, &m) && b.Match(topic, &m))

@@ -15,7 +15,7 @@ import (
 // noon is an end of validity, in ns since the epoch.
 const noon = int64(1_795_435_200) * 1e9
 
-// heap is what lives after a collection.
+// heap returns the size of the live heap after a collection.
 func heap() uint64 {
 	runtime.GC()
 	runtime.GC()
@@ -32,7 +32,7 @@ func TestCertificateTable(t *testing.T) {
 	t.Run("concurrent lookup and update is safe", testConcurrentLookupAndUpdateIsSafe)
 }
 
-// A table with few places, so that runs are long and shards are rebuilt.
+// The table has few places, so that runs are long and shards are rebuilt.
 func testBehavesLikeAMap(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -65,7 +65,7 @@ func testBehavesLikeAMap(t *testing.T) {
 	})
 }
 
-// The table must not go by the hash: two names whose hashes are the same are two
+// The table must compare names as well as hashes: two names with the same hash are two
 // certificates.
 func testHashCollisionMatchesNoOtherDevice(t *testing.T) {
 	t.Parallel()
@@ -113,7 +113,7 @@ func testConcurrentLookupAndUpdateIsSafe(t *testing.T) {
 	wait.Wait()
 }
 
-// registry is n certificates with names of 24 bytes.
+// registry returns n certificates with names of 24 bytes.
 func registry(n int) *Table {
 	t := NewTable()
 	for i := range n {

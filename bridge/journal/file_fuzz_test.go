@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// journalReading is what a second reader finds in a journal's file.
+// journalReading is the content of a journal's file as an independent reader finds it.
 type reading struct {
 	fit                    bool
 	alive                  int64
@@ -29,7 +29,7 @@ type fileEntry struct {
 	stored       bool
 }
 
-// readJournal reads the format by its table in DESIGN.md.
+// readJournal reads the format according to its table in DESIGN.md.
 func readJournal(content []byte, client string) (r reading) {
 	if len(content) == 0 {
 		return reading{fit: true, end: 1, low: 1, acked: 1, start: 1}
@@ -68,9 +68,9 @@ func readJournal(content []byte, client string) (r reading) {
 	return r
 }
 
-// FuzzJournalFile changes bytes and length of a journal's file. Whatever it contains
-// then: it is opened or moved aside whole; nothing is found but what a second reader
-// finds; and no number comes again.
+// FuzzJournalFile changes bytes and length of a journal's file. The changed file is either opened
+// or moved aside whole. The journal finds only entries that an independent reader finds, and no
+// number is assigned twice.
 func FuzzJournalFile(f *testing.F) {
 	ones := bytes.Repeat([]byte{0xff}, 8)
 	f.Add(int32(0), uint32(0), []byte("MNBJRNL1"), uint32(0), []byte{})

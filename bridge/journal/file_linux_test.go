@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mount gives a file system of that many KiB.
+// mount mounts a file system with this many KiB.
 func mount(t *testing.T, size string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -27,8 +27,8 @@ func TestJournalDisk(t *testing.T) {
 	t.Run("read-only disk is an error", testReadOnlyDiskIsAnError)
 }
 
-// A store to a mapped page of a full disk would be a SIGBUS, so the space is
-// taken at the start or not at all.
+// A write to a mapped page of a full disk would raise SIGBUS, so the space is allocated at the
+// start; otherwise the start fails.
 func testFullDiskAtOpenIsAnError(t *testing.T) {
 	t.Parallel()
 	dir := mount(t, "256k")

@@ -89,7 +89,7 @@ func TestJournalNumbers(t *testing.T) {
 	t.Run("carry the time of the last beat", testCarryTheTimeOfTheLastBeat)
 }
 
-// A number given out twice would be a false duplicate, which is a lost message.
+// A number that is assigned twice would cause a false duplicate, which is a lost message.
 func testNeverRepeatAcrossReopening(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -112,15 +112,15 @@ func testContinueWhenAheadOfTheClock(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	j := openJournal(t, dir, "lane")
-	j.number += 1 << 60 // from a clock far ahead
+	j.number += 1 << 60 // as from a clock far ahead
 	_, latest := j.Append(1, 1, 0)
 	require.NoError(t, j.Close())
 	_, next := openJournal(t, dir, "lane").Append(1, 1, 0)
 	require.Equal(t, latest>>epochBits+1, next>>epochBits)
 }
 
-// A copy that is put back while the clock is wrong too begins at a number that was given
-// out already. Its epoch is another one.
+// If a copy is restored while the clock is wrong too, it begins at a number that was assigned
+// already, but its epoch differs.
 func testRestoredCopyGetsANewEpoch(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -144,7 +144,7 @@ func testRestoredCopyGetsANewEpoch(t *testing.T) {
 	}
 }
 
-// The publisher goes by it: it must not be later than the first attempt.
+// The publisher relies on this time: it must not be later than the first attempt.
 func testCarryTheTimeOfTheLastBeat(t *testing.T) {
 	t.Parallel()
 	j := New()
@@ -183,7 +183,7 @@ func testForgottenSessionIsUnknown(t *testing.T) {
 	require.Greater(t, next, n)
 }
 
-// A journal whose latest pages may be missing says nothing of what is redelivered.
+// A journal whose latest pages may be missing proves nothing about redelivered messages.
 func TestStaleJournal(t *testing.T) {
 	t.Parallel()
 	later := func(d time.Duration) func(os.FileInfo) time.Time {
@@ -230,7 +230,7 @@ func TestJournalFile(t *testing.T) {
 	t.Run("unwritable directory is an error", testUnwritableDirectoryIsAnError)
 }
 
-// The file's own time shows a copy, whatever times were copied with it.
+// The file's own time reveals a copy, whatever times were copied with it.
 func testRestoredCopyIsStale(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -243,7 +243,7 @@ func testRestoredCopyIsStale(t *testing.T) {
 	info, err := os.Stat(file)
 	require.NoError(t, err)
 	hourAgo := time.Now().Add(-time.Hour)
-	binary.LittleEndian.PutUint64(content[32:], uint64(hourAgo.UnixNano())) // its last sign of life
+	binary.LittleEndian.PutUint64(content[32:], uint64(hourAgo.UnixNano())) // the time of its last write
 	require.NoError(t, os.WriteFile(file, content, 0o600))
 	require.NoError(t, os.Chtimes(file, hourAgo, hourAgo))
 	require.Greater(t, info.ModTime(), hourAgo)
@@ -262,7 +262,7 @@ func testEntryIs16Bytes(t *testing.T) {
 	require.Equal(t, int64(headerSize+16*PacketIDs), info.Size())
 }
 
-// A file unfit for use is moved aside, whole, and a fresh one begun.
+// An unusable file is moved aside, whole, and a new one is created.
 func TestUnfitJournalFile(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -325,8 +325,8 @@ func testEmptyFileIsANewJournal(t *testing.T) {
 	openJournal(t, dir, "lane").Append(1, 1, 0)
 }
 
-// A crash within Append leaves what it has written beyond the end: the message was not
-// published yet, and its entry is none.
+// A crash within Append leaves its data beyond the end. The message was not published yet, so this
+// is not an entry.
 func testTornEntryIsIgnored(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -345,7 +345,7 @@ func testSecondOpenFailsWithErrLocked(t *testing.T) {
 	j := openJournal(t, dir, "lane")
 	_, err := Open(Options{Dir: dir, ClientID: "lane"})
 	require.ErrorIs(t, err, ErrLocked)
-	openJournal(t, dir, "lane-2") // another lane's is free
+	openJournal(t, dir, "lane-2") // the journal of another lane is free
 	require.NoError(t, j.Close())
 	require.NoError(t, j.Close(), "closing again does nothing")
 	openJournal(t, dir, "lane")
@@ -380,7 +380,7 @@ func testUnwritableDirectoryIsAnError(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	require.NoError(t, os.Mkdir(filepath.Dir(dir)+"/ro", 0o500))
 	if os.Getuid() == 0 {
-		return // root may write anywhere; the read-only mount below is for it
+		return // root may write anywhere; the read-only mount below covers it
 	}
 	_, err = Open(Options{Dir: filepath.Dir(dir) + "/ro", ClientID: "lane"})
 	require.ErrorIs(t, err, os.ErrPermission)
@@ -411,8 +411,7 @@ func TestJournalChild(t *testing.T) {
 	}
 }
 
-// Not parallel: between fork and exec a child holds the locks of all journals
-// that are open.
+// Not parallel: between fork and exec a child has the locks of all open journals.
 func TestJournalKilledProcess(t *testing.T) {
 	dir := t.TempDir()
 	var highest uint64
@@ -444,7 +443,7 @@ func TestJournalKilledProcess(t *testing.T) {
 		child.Wait()
 
 		j := openJournal(t, dir, "lane")
-		// One message more than was told may have been begun.
+		// One message more than the child reported may have been begun.
 		end := j.End()
 		if last, _ := j.Find(end - 1); last != told[len(told)-1].number {
 			end--
@@ -461,7 +460,7 @@ func TestJournalKilledProcess(t *testing.T) {
 	}
 }
 
-// scanByID is byID without anything kept from call to call.
+// scanByID is byID without state cached between calls.
 func scanByID(j *Journal, packetID uint16) (pos uint64, proved bool) {
 	end, low, span := j.End(), j.Low(), uint64(0)
 	for pos = end - 1; pos >= low; pos-- {
@@ -483,7 +482,7 @@ func scanByID(j *Journal, packetID uint16) (pos uint64, proved bool) {
 	return 0, false
 }
 
-// What is kept from call to call changes no answer, whatever happens to the journal in between.
+// The state cached between calls changes no answer, whatever happens to the journal between them.
 func TestJournalByID(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -491,7 +490,7 @@ func TestJournalByID(t *testing.T) {
 		id := rapid.Uint16Range(1, PacketIDs-1).Draw(t, "first")
 		for range rapid.IntRange(1, 12).Draw(t, "rounds") {
 			switch rapid.IntRange(0, 7).Draw(t, "what") {
-			case 0: // out of turn
+			case 0: // out of order
 				id = rapid.Uint16Range(1, PacketIDs-1).Draw(t, "id")
 				j.Append(id, 1, 0)
 			case 1:
@@ -510,7 +509,7 @@ func TestJournalByID(t *testing.T) {
 					j.Resume(from, ids)
 					id = ids[len(ids)-1]
 				}
-			default: // consecutive, with ids used up in between, through the wrap-around and beyond what is kept
+			default: // consecutive, with gaps in the ids, through the wrap-around and beyond the cached part
 				skip := rapid.IntRange(1, 3000).Draw(t, "skip")
 				for range rapid.SampledFrom([]int{1, 5, 300, 70_000}).Draw(t, "n") {
 					id = uint16(int(id)%(PacketIDs-1) + 1)

@@ -6,11 +6,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// content returns the hash of a payload that is one letter.
+// content returns the hash of a payload of one letter.
 func content(letter byte) uint64 { return uint64(letter) << 17 }
 
-// received returns a journal of deliveries with consecutive packet ids from first on. Their
-// contents are the letters.
+// received returns a journal of deliveries with consecutive packet ids from first on. Each letter
+// is the content of one delivery.
 func received(first uint16, letters string) *Journal {
 	j := New()
 	for i := range len(letters) {
@@ -49,7 +49,7 @@ func TestStartOfARun(t *testing.T) {
 	_, ok := j.StartByID(10, content('a'))
 	require.True(t, ok, "the first of a numbering that was never acknowledged")
 
-	// The ids from the delivery before it to the latest have wrapped around: a later message
+	// The ids have wrapped around between the preceding delivery and the latest: a later message
 	// may have had its id.
 	for last, proved := range map[uint16]bool{99: true, 100: false} {
 		j = New()
@@ -62,7 +62,7 @@ func TestStartOfARun(t *testing.T) {
 	}
 }
 
-// A broker that restarts its numbering on each connection begins with the same id each time:
+// A broker that restarts its numbering on each connection begins with the same id each time, so
 // that id proves nothing.
 func TestStartAtTheFirstIDOfABroker(t *testing.T) {
 	t.Parallel()
@@ -106,8 +106,8 @@ func TestJournalSentAgain(t *testing.T) {
 	_, ok = j.SentAgain(20, content('a'))
 	require.False(t, ok)
 
-	// A broker uses ids up for messages that it drops: an id after the wrap-around is a new
-	// message, although the same id is among the latest.
+	// A broker assigns ids to messages that it drops. An id after the wrap-around is a new message,
+	// although the same id is among the latest.
 	j = received(9, "ab")
 	j.Append(40_000, content('c'), noon)
 	_, ok = j.SentAgain(10, content('b'))
@@ -166,8 +166,8 @@ func TestJournalSettle(t *testing.T) {
 	require.Equal(t, j.End(), j.Low())
 	require.False(t, j.Contains(content('a')))
 
-	// A connection whose first id does not follow begins a numbering: its first delivery has no
-	// predecessor, and every connection may begin with its id.
+	// A connection whose first id does not follow the previous one begins a numbering. Its first
+	// delivery has no predecessor, and each connection may begin with that id.
 	j = received(10, "abc")
 	j.Settle(7, true)
 	j.Append(7, content('d'), noon)

@@ -66,7 +66,7 @@ func testLateSettleOfEvictedDeviceIsIgnored(t *testing.T) {
 	s.mu.Lock()
 	d.forget(s, r.entry)
 	s.mu.Unlock()
-	other := d.insertWithHash(r.Hash+1<<57, "acme/dev-2") // takes the entry over
+	other := d.insertWithHash(r.Hash+1<<57, "acme/dev-2") // reuses the entry
 	require.Equal(t, r.entry, other)
 	m := Rate{Rate: 1, Burst: 1}.meter()
 	d.Stored(r)
@@ -78,7 +78,7 @@ func testLateSettleOfEvictedDeviceIsIgnored(t *testing.T) {
 	require.Zero(t, s.at(other).rejects)
 }
 
-// insertWithHash adds a device whose hash the test chooses.
+// insertWithHash adds a device with a hash that the test chooses.
 func (d *Budgets) insertWithHash(hash uint64, name string) uint32 {
 	s := d.shard(hash)
 	s.mu.Lock()
@@ -142,16 +142,15 @@ func (s *deviceShard) entriesInUse() (in []uint32) {
 	return in
 }
 
-// The index is open-addressed: deletion must keep every run of colliding hashes
-// whole.
+// The index is open-addressed: deletion must not break a run of colliding hashes.
 func testDeletionKeepsCollidingDevicesFindable(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		d := NewBudgets(BudgetOptions{Max: 1 << 20})
 		s := &d.shards[0]
 		model := map[uint64]uint32{}
-		// Few home places, at both ends of the index, so that runs are long and
-		// wrap.
+		// The home places are few and at both ends of the index, so that runs are long and wrap
+		// around.
 		homes := rapid.SampledFrom([]uint64{0, 1, 2, 3, 13, 14, 15, 30, 31, 62, 63})
 		for i := range rapid.IntRange(1, 150).Draw(t, "steps") {
 			if len(model) == 0 || rapid.IntRange(0, 2).Draw(t, "what") > 0 {
@@ -192,7 +191,7 @@ func testConcurrentLanesAreSafe(t *testing.T) {
 	require.Equal(t, uint64(sent), shared.Received)
 }
 
-// crowd has many lanes use a table concurrently; all of them send for acme/shared.
+// crowd uses a table from many lanes concurrently; all of them send for acme/shared.
 func crowd(d *Budgets) (sent int) {
 	m := Rate{Rate: 1, Burst: 10}.meter()
 	const lanes, messages = 8, 5000

@@ -8,8 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// compliant is a list of the times at which a tenant sent, in order, that keeps to
-// its limit.
+// compliant is an ordered list of times at which a tenant sent within its limit.
 func compliant(t *rapid.T, m Meter) []int64 {
 	var sent []int64
 	tat, now := int64(0), noon-int64(rapid.SampledFrom([]time.Duration{time.Second, time.Minute, time.Hour, 24 * time.Hour}).Draw(t, "ago"))
@@ -61,7 +60,7 @@ func TestTenantHistory(t *testing.T) {
 					accepted++
 				}
 			}
-			// The width of the finest windows that reach back so far, both ends.
+			// The width of the finest windows that cover that time, at both ends.
 			width := finestWindow
 			for historySlots*width <= length+width {
 				width *= 4
@@ -69,7 +68,7 @@ func TestTenantHistory(t *testing.T) {
 			windows := length/width + 2
 			most := windows * ((m.slack+width)/m.interval + 1)
 			require.LessOrEqual(t, accepted, most)
-			// And never more than the widest window over all of it allows.
+			// The total never exceeds the allowance of the widest window.
 			for width <= length {
 				width *= 4
 			}

@@ -18,7 +18,7 @@ func (v *Live) edit(change func(*Limits)) {
 	}
 }
 
-// atRate is a device limit and nothing else.
+// atRate returns a device limit without other limits.
 func atRate(r Rate) *Live {
 	v, err := NewLive(Limits{MaxPayload: 1, Device: r}, nil)
 	if err != nil {
@@ -36,8 +36,8 @@ func TestLiveLimits(t *testing.T) {
 	t.Run("limits change under load", testLimitsChangeUnderLoad)
 }
 
-// Whatever an operator changes, a device passes no more than a bucket that keeps
-// its content: never over the new burst, growing at the rate in force.
+// Whatever an operator changes, a device passes no more messages than a bucket that keeps its
+// content, grows at the rate in force, and never exceeds the new burst.
 func testChangedRateMatchesATokenBucket(t *testing.T) {
 	t.Parallel()
 	rates := rapid.Custom(func(t *rapid.T) Rate {
@@ -52,8 +52,8 @@ func testChangedRateMatchesATokenBucket(t *testing.T) {
 		v, err := NewLive(Limits{MaxPayload: 1, Device: r}, func() int64 { return now })
 		require.NoError(t, err)
 		d := NewBudgets(BudgetOptions{})
-		// Of the model, in messages. They differ where the bucket is full but for a rounding
-		// error when the rate changes.
+		// The model's bounds, in messages. They differ if a rounding error decides whether the
+		// bucket is full when the rate changes.
 		low, high, at := float64(r.Burst), float64(r.Burst), now
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			if rapid.Bool().Draw(t, "pause") {
@@ -86,8 +86,7 @@ func testChangedRateMatchesATokenBucket(t *testing.T) {
 	})
 }
 
-// More rates than a number has room for: no device waits longer than for a full
-// bucket.
+// With more rates than a number can represent, no device waits longer than for a full bucket.
 func testRateWithoutAnIdStillApplies(t *testing.T) {
 	t.Parallel()
 	var s rateIDs

@@ -11,7 +11,7 @@ import (
 // noon is when the tests' clock starts, in ns since the epoch.
 const noon = int64(1_795_435_200) * 1e9
 
-// bucket is a token bucket as one writes it down, in ns of the rate.
+// bucket is a token bucket in its textbook form, in ns of the rate.
 type bucket struct {
 	level, size, interval int64
 	at                    int64
@@ -60,7 +60,7 @@ func testCreditIsSpentOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := Rate{Rate: 10, Burst: rapid.IntRange(1, 30).Draw(t, "burst")}.meter()
 		credit := rapid.Int64Range(0, 600e9).Draw(t, "credit")
-		spent := rapid.Int64Range(0, credit).Draw(t, "TAT before") // of the time away
+		spent := rapid.Int64Range(0, credit).Draw(t, "TAT before") // of the elapsed time
 		passed, now, tat := int64(0), noon, noon-spent
 		for range 2*(credit/m.interval) + 100 {
 			now += rapid.Int64Range(0, 2).Draw(t, "pause")

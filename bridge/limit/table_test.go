@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// heap is what lives after a collection.
+// heap returns the size of the live heap after a collection.
 func heap() uint64 {
 	runtime.GC()
 	runtime.GC()
@@ -18,7 +18,7 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// fleet is n devices with names of up to 24 bytes.
+// fleet returns n devices with names of up to 24 bytes.
 func fleet(n int, limits Meter) *Budgets {
 	d := NewBudgets(BudgetOptions{})
 	var name []byte

@@ -12,7 +12,7 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
-// byTenant are the sums of a table by name.
+// byTenant returns the sums of a table by name.
 func byTenant(d *Budgets) map[string]TenantCounts {
 	all := map[string]TenantCounts{}
 	for _, c := range d.ByTenant() {
@@ -46,7 +46,7 @@ func testDevicesAreSummedPerTenant(t *testing.T) {
 	want := map[string]TenantCounts{"other": {"other", 7, 0, 0}, "acme": {"acme", 1000, 890, 10}}
 	require.Equal(t, want, byTenant(d))
 	d.Receive([]byte("globex/dev"), noon+int64(2*time.Hour))
-	for range 1000 { // what is idle is forgotten, and its counts are not
+	for range 1000 { // idle entries are evicted, but their counts stay
 		d.Receive([]byte("globex/"+strings.Repeat("y", int(d.Evicted()%50))), noon+int64(2*time.Hour))
 	}
 	got := byTenant(d)
@@ -74,7 +74,7 @@ func testTenantsAreBounded(t *testing.T) {
 	require.Len(t, d.tenants.index, 3)
 }
 
-// testSumsNeverDecrease, whatever is forgotten while they are read.
+// Sums never decrease, even if entries are evicted while they are read.
 func testSumsNeverDecrease(t *testing.T) {
 	t.Parallel()
 	d := NewBudgets(BudgetOptions{Max: 640, Tenants: 4})

@@ -12,8 +12,7 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// It is interrupted in the middle of a statement, with which
-// pgx gives up the connection.
+// The interrupt comes in the middle of a statement, after which pgx closes the connection.
 func TestBenchInterrupt(t *testing.T) {
 	t.Parallel()
 	database := peers.Postgres(t, "fsync=off")
@@ -28,7 +27,7 @@ func TestBenchInterrupt(t *testing.T) {
 	require.NoError(t, bench.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- bench.Wait(); close(ended) }()
-	t.Cleanup(func() { // in order, or what it has started would stay
+	t.Cleanup(func() { // a clean stop; otherwise its temporary objects would stay
 		_ = bench.Process.Signal(os.Interrupt)
 		<-ended
 	})

@@ -85,7 +85,7 @@ func testCheckShowsSourcesButNoSecrets(t *testing.T) {
 	}
 }
 
-// It is in no error of the driver either.
+// The driver's errors do not contain it either.
 func testErrorsContainNoDatabasePassword(t *testing.T) {
 	t.Parallel()
 	got := peers.Run(t, "migrate", "--database-url=postgres://postgres:hunter2@127.0.0.1:1/x")
@@ -114,7 +114,7 @@ func TestIngestLifecycle(t *testing.T) {
 	got := peers.Run(t, "healthcheck", "--set", "admin.listen="+listen)
 	require.Equal(t, 1, got.Code, got.Out)
 
-	// The endpoint lives before that, and a bridge fixes it.
+	// The endpoint already answers before that. Starting a bridge creates the streams.
 	bridge := peers.Bridge(t, peers.BridgeOptions{Env: []string{"NATS_URL=" + nats.URL, "MQTT_URL=mqtt://127.0.0.1:1", "BRIDGE_ADMIN_LISTEN=", "BRIDGE_STREAMS_TELEMETRY_MAX_BYTES=1GiB"}})
 	bridge.Log().Await(t, 0, "stream or consumer created")
 	require.Eventually(t, func() bool {

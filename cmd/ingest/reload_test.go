@@ -49,7 +49,7 @@ func TestReload(t *testing.T) {
 	require.Contains(t, out.String(), `"message":"stopped"`)
 }
 
-// It has the log's format, with no text beside it.
+// The output has the log's format, without other text.
 func TestStartupFailureLog(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

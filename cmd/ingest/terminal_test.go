@@ -32,15 +32,15 @@ func TestTerminalBacklog(t *testing.T) {
 	db, err := pgx.Connect(t.Context(), database.URL)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = db.Close(t.Context()) })
-	// As long as the table is locked it stays behind.
+	// While the table is locked, ingest stays behind.
 	tx, err := db.Begin(t.Context())
 	require.NoError(t, err)
 	_, err = tx.Exec(t.Context(), "LOCK TABLE telemetry")
 	require.NoError(t, err)
 
 	ingest := peers.Command(t)
-	// exec: dash stays beside what it runs, is interrupted too, and then ends
-	// with 130 whatever the program ended with.
+	// exec: otherwise dash stays as the parent process, is interrupted too, and then ends with 130
+	// whatever the program's exit code is.
 	cmd := exec.Command("script", "-qec", "exec "+ingest.Path+" --set shadow.stream= --set commands.stream= --set admin.listen=", "/dev/null")
 	cmd.Dir, cmd.Env = ingest.Dir, append(ingest.Env, "DATABASE_URL="+database.URL, "NATS_URL="+server.URL)
 	out := &peers.Log{}
@@ -50,7 +50,7 @@ func TestTerminalBacklog(t *testing.T) {
 	require.NoError(t, cmd.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() { _ = cmd.Process.Kill() }) // its terminal goes with it
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // its terminal ends with it
 	out.Await(t, 0, fmt.Sprintf("catching up: %d messages behind", messages))
 	require.NoError(t, tx.Rollback(t.Context()))
 	require.Eventually(t, func() bool {
@@ -66,7 +66,7 @@ func TestTerminalBacklog(t *testing.T) {
 	case <-time.After(testrun.Timeout):
 		require.Fail(t, "it does not end", "%s", out)
 	}
-	// The log is not written into the line; the terminal's echo may be.
+	// The log is not written into the line, but the terminal's echo may be.
 	require.NotRegexp(t, `catching up[^\r\n]*\x1b\[K[^\r\n]`, strings.ReplaceAll(out.String(), "^C", ""))
 	require.Contains(t, out.String(), "stopping, a second signal terminates immediately")
 }

@@ -194,7 +194,7 @@ func TestVersionCommand(t *testing.T) {
 	require.Regexp(t, `^mqtt-nats-bridge 1\.2\.3-test\ncommit 0123abcd\ndate 2026-01-02T03:04:05Z\ngo1\.\S+ \w+/\w+\ngithub.com/eclipse/paho.mqtt.golang v\S+\ngithub.com/nats-io/nats-server/v2 v\S+\ngithub.com/nats-io/nats.go v\S+\n$`, got.Out)
 }
 
-// What scripts and editors rely on.
+// Scripts and editors rely on this output.
 func TestScriptingInterface(t *testing.T) {
 	t.Parallel()
 	got := peers.Run(t, "--version")
@@ -234,7 +234,7 @@ func TestScriptingInterface(t *testing.T) {
 	require.Contains(t, got.Out, "Every key has its default value.")
 }
 
-// TestCompletion runs the script for bash; the others are parsed where their shell is here.
+// TestCompletion runs the script for bash; the others are parsed if their shell is installed.
 func TestCompletion(t *testing.T) {
 	t.Parallel()
 	script := peers.Run(t, "completion", "bash").Out

@@ -11,8 +11,8 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 )
 
-// On plain topics no check keeps a device from another's topic: a drill passes, and the
-// same one with an impostor does not.
+// On plain topics no check prevents a device from using another's topic: a drill passes, and the
+// same drill with an impostor fails.
 func TestDrillExitCode(t *testing.T) {
 	t.Parallel()
 	b, err := broker.Open(broker.Options{})

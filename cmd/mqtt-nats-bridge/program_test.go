@@ -41,15 +41,15 @@ func start(t *testing.T, args ...string) *daemonProcess {
 	require.NoError(t, cmd.Start())
 	require.NoError(t, write.Close())
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // where it has ended, that is that
+		_ = cmd.Process.Kill() // no effect if it has ended
 		_ = cmd.Wait()
 		_ = read.Close()
 	})
 	return &daemonProcess{cmd: cmd, t: t, out: bufio.NewScanner(read)}
 }
 
-// waitLog returns the first line of the log that contains all of texts, which may
-// have been read already.
+// waitLog returns the first line of the log that contains all of texts, including lines that have
+// been read already.
 func (d *daemonProcess) waitLog(texts ...string) string {
 	d.t.Helper()
 	for line := range strings.Lines(d.seen.String()) {

@@ -88,7 +88,7 @@ func testSIGHUPReloadsConfiguration(t *testing.T) {
 	require.NotEmpty(t, s.Reload.At)
 	require.Empty(t, s.Reload.NeedsRestart)
 
-	// A key that needs a restart is reported on every reload, and the others are in force.
+	// A key that needs a restart is reported on each reload, and the other keys are applied.
 	for range 2 {
 		line = r.reload(reloadableBase+"limits: {payload: 16KiB, max_devices: 1000}\nstate_dir: /tmp/elsewhere\n", "changed keys need a restart")
 		require.Contains(t, line, `"keys":["limits.max_devices","state_dir"]`)

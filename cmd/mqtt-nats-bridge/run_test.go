@@ -88,8 +88,8 @@ func testStreamConflictIsLoggedOnce(t *testing.T) {
 	requireOnceInTheLog(t, got.Err, "stream QUARANTINE: subject quarantine.> belongs to stream OTHER")
 }
 
-// requireOnceInTheLog checks that an error that ends the program is one line of the log,
-// and that every line of the log is JSON.
+// requireOnceInTheLog checks that an error that ends the program is one line of the log, and that
+// all lines of the log are JSON.
 func requireOnceInTheLog(t *testing.T, log, text string) {
 	t.Helper()
 	found := 0
@@ -124,8 +124,7 @@ func TestRunShutdown(t *testing.T) {
 	t.Run("unstored messages are reported", testUnstoredMessagesAreReported)
 }
 
-// NATS is unreachable, so a message is in flight for as
-// long as it takes.
+// NATS is unreachable, so a message stays in flight for any length of time.
 func testSecondSignalExitsImmediately(t *testing.T) {
 	t.Parallel()
 	d, _ := holding(t, "10m")
@@ -152,7 +151,7 @@ func testUnstoredMessagesAreReported(t *testing.T) {
 	require.Fail(t, "the session is gone")
 }
 
-// holding starts a bridge that has taken a message it cannot store.
+// holding starts a bridge with a received message that it cannot store.
 func holding(t *testing.T, stopTimeout string) (*daemonProcess, *broker.Broker) {
 	t.Helper()
 	b, err := broker.Open(broker.Options{})

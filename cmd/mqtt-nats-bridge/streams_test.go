@@ -71,8 +71,8 @@ func testOneConflictPreventsAllChanges(t *testing.T) {
 	require.ErrorIs(t, err, natsjs.ErrStreamNotFound)
 }
 
-// A hub whose streams were created in client mode gets this site as a source, and
-// keeps another's.
+// A hub whose streams were created in client mode gets this site as a source, and keeps another
+// site's source.
 func testLeafSiteIsAddedAsSource(t *testing.T) {
 	t.Parallel()
 	server := startNATS(t)

@@ -20,7 +20,7 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// terminal is a program on a terminal, which script provides.
+// terminal is a program on a pseudo-terminal that script(1) provides.
 type terminal struct {
 	peers.Log
 
@@ -31,7 +31,7 @@ type terminal struct {
 	ended    chan error
 }
 
-// onTerminal runs the program between two looks at the terminal's mode. The shell outlives
+// onTerminal runs the program and prints the terminal's mode before and after it. The shell ignores
 // the signals of the keyboard.
 func onTerminal(t *testing.T, args string) *terminal {
 	t.Helper()
@@ -51,7 +51,7 @@ func onTerminal(t *testing.T, args string) *terminal {
 	require.NoError(t, err)
 	require.NoError(t, s.cmd.Start())
 	go func() { s.ended <- s.cmd.Wait() }()
-	t.Cleanup(func() { _ = s.cmd.Process.Kill() }) // its terminal goes with it
+	t.Cleanup(func() { _ = s.cmd.Process.Kill() }) // its terminal ends with it
 	return s
 }
 
@@ -75,7 +75,7 @@ func (s *terminal) shows(text string) {
 	s.Await(s.t, 0, text)
 }
 
-// end waits for the program and returns its exit code; the terminal has to be as it was.
+// end waits for the program and returns its exit code. The terminal's mode must be restored.
 func (s *terminal) end() (code string) {
 	s.t.Helper()
 	select {
@@ -97,7 +97,7 @@ func (s *terminal) end() (code string) {
 	return mode["exit "]
 }
 
-// serveView is an admin endpoint at an address that can be chosen.
+// serveView serves an admin endpoint at a given address.
 func serveView(t *testing.T, address string) *http.Server {
 	t.Helper()
 	l, err := net.Listen("tcp", address)

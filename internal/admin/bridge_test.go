@@ -23,13 +23,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// unreachable returns settings under which neither peer can be reached. The streams are
-// externally managed, so the start does not wait for them.
+// unreachable returns settings under which neither peer can be reached. The streams are externally
+// managed, so the start does not wait for them.
 func unreachable() []string {
 	return []string{"MQTT_URL=mqtt://127.0.0.1:1", "NATS_URL=nats://127.0.0.1:1", "BRIDGE_STREAMS_MANAGE=off"}
 }
 
-// served is a server and the bridge behind it.
+// served is a server and its bridge.
 type served struct {
 	*endpoint.Server
 	bridge *daemon.Bridge
@@ -49,7 +49,7 @@ func serve(t *testing.T, env ...string) served {
 	return served{s, b}
 }
 
-// serveWithPeers also runs an MQTT broker that attests, and a NATS server.
+// serveWithPeers also runs an attesting MQTT broker and a NATS server.
 func serveWithPeers(t *testing.T, env ...string) (served, *broker.Broker) {
 	t.Helper()
 	mqtt, err := broker.Open(broker.Options{DeviceUsernames: true, Attest: true, AnyCN: true, Username: "bridge", Password: "secret"})
@@ -78,7 +78,6 @@ func publish(t *testing.T, b *broker.Broker, cn, topic string, n int) {
 	}
 }
 
-// get asks the endpoint and returns code and body.
 func get(t *testing.T, s interface{ Addr() string }, path string) (int, string) {
 	t.Helper()
 	code, body, _ := ask(t, http.MethodGet, s, path)
@@ -98,7 +97,6 @@ func ask(t *testing.T, method string, s interface{ Addr() string }, path string)
 	return resp.StatusCode, string(body), resp.Header
 }
 
-// object reads a JSON object.
 func object(t *testing.T, body string) map[string]any {
 	t.Helper()
 	var v map[string]any

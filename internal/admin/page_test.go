@@ -25,10 +25,10 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// hostile is a device that chose its name to harm who reads the page.
+// hostile is a device whose name attacks the reader of the page.
 const hostile = `<img src=x onerror=window.harmed=1>`
 
-// site is a bridge with both peers, the broker's API, and what became of some messages.
+// site is a bridge with both peers, the broker's API, and messages with different results.
 type site struct {
 	broker *broker.Broker
 	nats   *embedded.Server
@@ -60,7 +60,7 @@ func newSite(t *testing.T) *site {
 	require.NoError(t, err)
 	s.bridge, err = daemon.Open(t.Context(), daemon.Options{Config: c, Log: zerolog.Nop(), Version: "1.2.3"})
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = s.bridge.Close(context.Background()) }) // leaves messages with the broker
+	t.Cleanup(func() { _ = s.bridge.Close(context.Background()) }) // leave the messages with the broker
 	s.routes = newRoutes(s.bridge)
 	anHourOf(s.routes.History())
 	s.page, err = endpoint.Open(testrun.Address(t).String(), s.routes, zerolog.Nop())
@@ -70,8 +70,8 @@ func newSite(t *testing.T) *site {
 	return s
 }
 
-// anHourOf gives a page a past, which no test can wait for: a wave of messages, and two
-// times at which some were rejected. The counts end at 0, where the bridge's begin.
+// anHourOf generates an hour of history for a page, which no test can wait for: a wave of messages,
+// and two periods with rejections. The counts end at 0, where the bridge's begin.
 func anHourOf(h *page.History) {
 	const step = 2 * time.Second
 	n := int(time.Hour / step)
@@ -100,7 +100,7 @@ func anHourOf(h *page.History) {
 	}
 }
 
-// work has devices send, and one in ten of them what is rejected.
+// work sends messages from devices; one in ten is rejected.
 func (s *site) work(t *testing.T) {
 	t.Helper()
 	for i := range 12 {
@@ -115,7 +115,7 @@ func (s *site) work(t *testing.T) {
 
 func (s *site) url() string { return "http://" + s.page.Addr() + "/" }
 
-// open shows the page and waits until it is filled.
+// open shows the page and waits until its content is loaded.
 func open(t *testing.T, b *browsertest.Browser, s *site, width int) {
 	t.Helper()
 	b.Size(width, 900)
@@ -123,7 +123,7 @@ func open(t *testing.T, b *browsertest.Browser, s *site, width int) {
 	b.Wait(`document.querySelectorAll("#tables table").length >= 2`, "the page is not filled")
 }
 
-// picture keeps a screenshot for the docs under -update.
+// picture saves a screenshot for the docs under -update.
 func picture(t *testing.T, b *browsertest.Browser, name string, width, height int) {
 	t.Helper()
 	if !golden.Update() {
@@ -134,8 +134,8 @@ func picture(t *testing.T, b *browsertest.Browser, name string, width, height in
 	require.NoError(t, os.WriteFile(filepath.Join(dir, name), browsertest.Small(t, b.Screenshot(width, height)), 0o644))
 }
 
-// outlive waits, for a screenshot, until the generated hour is no longer part of the rates and
-// the broker's queues have been read.
+// outlive waits, for a screenshot, until the rates no longer include the generated hour and the
+// broker's queues have been read.
 func outlive(t *testing.T) {
 	t.Helper()
 	if golden.Update() {
@@ -178,7 +178,7 @@ func TestPageRendering(t *testing.T) {
 	lostAndFound(t, b, s)
 }
 
-// lostAndFound takes the endpoint away and brings it back.
+// lostAndFound stops the endpoint and starts it again.
 func lostAndFound(t *testing.T, b *browsertest.Browser, s *site) {
 	b.Dark(false)
 	open(t, b, s, 1200)
@@ -262,7 +262,7 @@ func fits(t *testing.T, b *browsertest.Browser) {
 	require.LessOrEqual(t, over, 0, "pixels wider than the window")
 }
 
-// readable asserts that every text meets WCAG 2 AA: a contrast of 4.5 to its background.
+// readable asserts that all text meets WCAG 2 AA: a contrast of at least 4.5 to its background.
 func readable(t *testing.T, b *browsertest.Browser) {
 	t.Helper()
 	var bad []string
@@ -286,8 +286,8 @@ const contrastJS = `(() => {
   return bad;
 })()`
 
-// accessible asserts landmarks, headings, a name for every element with a role, headers in
-// every table, and that all scrollable elements can be reached by keyboard.
+// accessible asserts landmarks, headings, a name for each element with a role, and headers in each
+// table. All scrollable elements must be reachable by keyboard.
 func accessible(t *testing.T, b *browsertest.Browser) {
 	for selector, want := range map[string]int{
 		"main": 1, "header": 1, "footer": 1, "nav[aria-label]": 1, "h1": 1, "[role=status]": 1, "[role=alert]": 1,

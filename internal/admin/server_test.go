@@ -56,7 +56,8 @@ func TestReadyBridge(t *testing.T) {
 	publish(t, mqtt, "acme/a.b/c", "tenant/acme/device/dev-1/telemetry", 2)
 
 	t.Run("readyz", func(t *testing.T) {
-		// Ready comes before the first look at the limits' bucket, which is a warning until then.
+		// The bridge is ready before its first read of the limits bucket, which is a warning until
+		// then.
 		require.Eventually(t, func() bool {
 			code, body := get(t, s, "/readyz")
 			require.Equal(t, http.StatusOK, code)
@@ -219,9 +220,9 @@ func testCloseIsIdempotent(t *testing.T) {
 	require.ErrorContains(t, endpoint.Healthcheck(t.Context(), "the bridge", s.Addr()), "refused")
 }
 
-// TestMetricNames compares what /metrics says of the bridge with a file: the labels
-// of each metric, no values. Two bridges together have every metric: a replica with EMQX's API,
-// and a leaf node with certificates and spans.
+// TestMetricNames compares the bridge's part of /metrics with a golden file: the labels of each
+// metric, without values. Two bridges together cover every metric: a replica with EMQX's API, and a
+// leaf node with certificates and spans.
 func TestMetricNames(t *testing.T) {
 	t.Parallel()
 	api := emqxtest.Start(t)
@@ -252,7 +253,8 @@ func TestMetricNames(t *testing.T) {
 	golden.Require(t, "testdata/metrics.golden", metricNames(all+more))
 }
 
-// metricNames are the metrics of the bridge in what /metrics says, each with help, kind and labels.
+// metricNames returns the bridge's metrics from the text of /metrics, each with help, kind and
+// labels.
 func metricNames(text string) string {
 	var names []string
 	blocks := map[string][]string{}
@@ -279,7 +281,7 @@ func metricNames(text string) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// withoutValues keeps the name and the names of the labels of a sample.
+// withoutValues keeps a sample's name and the names of its labels.
 func withoutValues(sample string) string {
 	name, rest, ok := strings.Cut(sample, "{")
 	if !ok {
@@ -294,13 +296,13 @@ func withoutValues(sample string) string {
 	return name + "{" + strings.Join(labels, ",") + "}"
 }
 
-// shape lists the paths of a JSON value with their types; of a list the first.
+// shape lists the paths of a JSON value with their types; of a list only the first element counts.
 func shape(path string, v any) []string {
 	switch v := v.(type) {
 	case map[string]any:
 		lines := []string{path + ": object"}
 		for _, key := range slices.Sorted(maps.Keys(v)) {
-			// What was wrong during the start depends on who was first.
+			// The problem reported during the start depends on timing.
 			if key != "last_error" {
 				lines = append(lines, shape(path+"."+key, v[key])...)
 			}

@@ -14,7 +14,7 @@ import (
 	"mqtt-nats-bridge/internal/plan"
 )
 
-// watch is a broker watch that polls api when it is told to.
+// watch is a broker watch that polls api on request.
 func watch(t *testing.T, api *emqxtest.API) (w *Watch, secretFile string) {
 	t.Helper()
 	env, secretFile := api.Env(t)
@@ -49,7 +49,7 @@ func TestBrokerWatch(t *testing.T) {
 		w, _ := watch(t, emqxtest.Start(t))
 		now := time.Now()
 		w.polled = now
-		for i := range 4 { // 10,000 a poll
+		for i := range 4 { // 10,000 per poll
 			for id, base := range map[string]int64{"bridge-p3": 80_000, "bridge-p4": 150_000} {
 				if w.queues[id] == nil {
 					w.queues[id] = &queue{}
@@ -73,7 +73,7 @@ func TestBrokerWatch(t *testing.T) {
 		api := emqxtest.Start(t)
 		w, _ := watch(t, api)
 		full := lane("bridge-p3", 0)
-		full.QueueDropped = 500 // before the bridge looked
+		full.QueueDropped = 500 // before the bridge's first poll
 		api.Change(func(s *emqxtest.State) { s.Sessions["bridge-p3"] = full })
 		w.Poll(t.Context())
 		require.Empty(t, w.Warnings())

@@ -19,26 +19,25 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// script is how a fake broker answers.
+// script configures the answers of a fake broker.
 type script struct {
 	connack byte
 	// hangUp ends the connection instead of answering a packet of this type.
 	hangUp byte
-	// grant gives SUBACK's code for a filter; nil: 1 for all.
+	// grant returns SUBACK's code for a filter; nil: 1 for all.
 	grant func(filter string) byte
 	// versionTopic and version are a retained message for every client that subscribes
 	// to $SYS.
 	versionTopic, version string
-	// connack5 answers CONNECT with MQTT 5; nil: with Receive Maximum 1000; empty: not
-	// at all.
+	// connack5 answers CONNECT with MQTT 5. nil: with Receive Maximum 1000; empty: no answer.
 	connack5 []byte
-	echo     func(topic string) bool // publishes that come back
+	echo     func(topic string) bool // whether to send back a publish
 }
 
 // fakeBroker is an MQTT broker that serves one connection at a time.
 type fakeBroker struct {
 	url     string
-	connect packets.ConnectPacket // the first; read after the check has returned
+	connect packets.ConnectPacket // of the first connection; read after the check has returned
 	filters []string              // of the first SUBSCRIBE
 	done    chan struct{}
 }
@@ -68,12 +67,12 @@ func startBroker(t *testing.T, s script) *fakeBroker {
 
 func (b *fakeBroker) serve(conn net.Conn, s script) {
 	r := bufio.NewReader(conn)
-	// paho's decoder does not know MQTT 5.
+	// paho's decoder does not support MQTT 5.
 	if head, err := r.Peek(9); err == nil && head[8] == 5 {
 		if s.connack5 == nil {
 			s.connack5 = receiveMaximum(1000)
 		}
-		// EMQX does that to a client id whose last connection has just ended.
+		// EMQX does that to a client id whose previous connection has just ended.
 		if id := b.connect.ClientIdentifier; strings.Contains(first(r), string(rune(len(id)))+id) {
 			s.connack5 = []byte{0x20, 3, 0, 0x89, 0}
 		}
@@ -111,7 +110,6 @@ func (b *fakeBroker) serve(conn net.Conn, s script) {
 	}
 }
 
-// first is the packet that r has buffered.
 func first(r *bufio.Reader) string {
 	p, _ := r.Peek(r.Buffered())
 	return string(p)
@@ -132,7 +130,7 @@ func (b *fakeBroker) suback(conn net.Conn, p *packets.SubscribePacket, s script)
 		if b.filters == nil {
 			b.filters = p.Topics
 		}
-		// A message of the live traffic may come before the SUBACK.
+		// A message of the live traffic may arrive before the SUBACK.
 		early := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
 		early.TopicName, early.Payload = "tenant/a/device/b/t", []byte("x")
 		_ = early.Write(conn)
@@ -167,7 +165,7 @@ func load(t *testing.T, env ...string) (*config.Config, *plan.Plan) {
 	return c, plan
 }
 
-// checkBroker returns what the check of a broker prints.
+// checkBroker returns the output of checking a broker.
 func checkBroker(t *testing.T, env ...string) (string, *Report) {
 	t.Helper()
 	c, plan := load(t, env...)
@@ -182,7 +180,7 @@ func TestBrokerFindings(t *testing.T) {
 	for name, test := range map[string]struct {
 		script     script
 		env        []string
-		partitions string // 0
+		partitions string // empty: "0"
 		want       []string
 		fails      int
 	}{

@@ -19,7 +19,6 @@ import (
 	"mqtt-nats-bridge/mqtt/dial"
 )
 
-// probeOf is a probe of b, as a device with this certificate.
 func probeOf(b *broker.Broker, device *tls.Config) *takeoverProbe {
 	const id = "bridge-check-1"
 	return &takeoverProbe{
@@ -115,8 +114,7 @@ func TestE2DeviceClientID(t *testing.T) {
 	}
 }
 
-// TestStaysOpen is about a connection that the broker ends late, not at all, or no longer
-// serves.
+// TestStaysOpen covers connections that the broker ends late, never ends, or no longer serves.
 func TestStaysOpen(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -10,8 +10,8 @@ import (
 	"mqtt-nats-bridge/internal/pki"
 )
 
-// The row E12 of docs/emqx.md: an ACL that does not let the bridge read the attested
-// topics refuses the filters of 16 lanes, and is one line, with the user that EMQX saw.
+// Row E12 of docs/emqx.md: an ACL that does not let the bridge read the attested topics refuses the
+// filters of 16 lanes. The result is one line with the user name that EMQX saw.
 func TestE12ACLRefusal(t *testing.T) {
 	t.Parallel()
 	ca, err := pki.New()

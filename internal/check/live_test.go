@@ -84,7 +84,7 @@ func TestCertificateTable(t *testing.T) {
 	require.Contains(t, out, "make sure that PostgreSQL is running at the host and port of identity.registry.database_url")
 }
 
-// The probes go to the API of nats.domain, and its subjects are those to allow.
+// The probes go to the API of nats.domain, so its subjects need permissions.
 func TestDomain(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "nats.conf")

@@ -29,8 +29,8 @@ func startNATS(t *testing.T, configure func(*natsd.Options)) *embedded.Server {
 	return s
 }
 
-// startNATSFile starts a server with a user admin/admin and the user bridge/bridge
-// with these permissions.
+// startNATSFile starts a server with a user admin/admin and a user bridge/bridge with these
+// permissions.
 func startNATSFile(t *testing.T, permissions string) *embedded.Server {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "nats.conf")
@@ -44,7 +44,7 @@ func startNATSFile(t *testing.T, permissions string) *embedded.Server {
 	return s
 }
 
-// checkNATS returns what the check of a server prints.
+// checkNATS returns the output of checking a server.
 func checkNATS(t *testing.T, env ...string) (string, *Report) {
 	t.Helper()
 	c, plan := load(t, env...)
@@ -140,7 +140,7 @@ func testMissingStreamFailsWithManageVerify(t *testing.T) {
 	t.Parallel()
 	s := startNATS(t, nil)
 	out, r := checkNATS(t, "NATS_URL="+s.URL(), "BRIDGE_STREAMS_MANAGE=verify")
-	require.Equal(t, 8, r.Failed(), out) // each stream, and each subject without one
+	require.Equal(t, 8, r.Failed(), out) // one per stream, and one per subject without a stream
 	require.Contains(t, out, "FAIL  streams: stream TELEMETRY: does not exist: run mqtt-nats-bridge streams apply")
 	require.Contains(t, out, "FAIL  nats publish: quarantine.check is allowed, but no stream has this subject")
 }
@@ -255,7 +255,7 @@ func testExternallyManagedStreamsPass(t *testing.T) {
 	require.Contains(t, out, "is allowed and goes to stream ALL")
 }
 
-// streams.manage: off reads them, and says what can lose messages.
+// With streams.manage: off the check reads the streams and reports settings that can lose messages.
 func TestUnmanagedStreams(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -313,8 +313,8 @@ func testStorageTooSmallForStreamsFails(t *testing.T) {
 	require.Contains(t, out, "FAIL  jetstream account: the streams to be created reserve 13GiB and the account has 2GiB left")
 }
 
-// In a cluster nats-server compares the
-// expected stream in other code, before it proposes the message to the replicas.
+// In a cluster, nats-server compares the expected stream in a different code path, before it
+// proposes the message to the replicas.
 func testProbeIsNotStoredInReplicatedStream(t *testing.T) {
 	t.Parallel()
 	server := startCluster(t)

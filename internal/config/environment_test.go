@@ -10,7 +10,7 @@ import (
 	"mqtt-nats-bridge/internal/schema"
 )
 
-// other is a value for each kind of key that differs from every default.
+// other returns a value for each kind of key that differs from every default.
 func other(t *testing.T, l *schema.Leaf, files map[string]string) string {
 	t.Helper()
 	if enum := l.Tag.Get("enum"); enum != "" {
@@ -54,7 +54,7 @@ func other(t *testing.T, l *schema.Leaf, files map[string]string) string {
 		if l.Tag.Get("min") == "16MiB" {
 			return "32MiB"
 		}
-		return "128KiB" // within every other bound
+		return "128KiB" // within all other bounds
 	case "number":
 		return "3"
 	case "rate":
@@ -79,7 +79,8 @@ func testEachKeyIsAVariableAndAFlag(t *testing.T) {
 	require.Greater(t, n, 60)
 }
 
-// requireEachKey sets each key of a program's configuration by its variable and by a flag, and returns how many there are.
+// requireEachKey sets each key of a program's configuration by its variable and by a flag. It
+// returns the number of keys.
 func requireEachKey[C any](t *testing.T, program schema.Program, empty func() (C, *schema.Provenance)) int {
 	t.Helper()
 	dir := t.TempDir()

@@ -13,12 +13,11 @@ import (
 	"mqtt-nats-bridge/internal/schema"
 )
 
-// canary is a password that nothing may show.
+// canary is a password that must never be shown.
 const canary = "canary-83c1f0d2"
 
-// Whatever is in the file or the environment: a complete Config or Errors. What
-// was read can be written, into a file or the environment, and is read the same; and
-// no error and no listing shows a secret.
+// Any file and environment yields a complete Config or Errors. A Config can be written to a file or
+// the environment and is read back unchanged. No error and no listing shows a secret.
 func FuzzLoad(f *testing.F) {
 	files, err := filepath.Glob("testdata/*.yaml")
 	if err != nil || len(files) == 0 {
@@ -72,7 +71,7 @@ func TestConfigurationRoundTrip(t *testing.T) {
 	}
 }
 
-// What c contains can be written and is read the same.
+// c can be written and is read back unchanged.
 func requireWrittenIsRead(t *testing.T, name string, c, standard *Config) {
 	t.Helper()
 	if c.Redacted() == "" || len(c.ClientIDs()) == 0 || len(c.Topics) == 0 {
@@ -87,12 +86,12 @@ func requireWrittenIsRead(t *testing.T, name string, c, standard *Config) {
 		plain = plain && utf8.ValidString(text)
 	}
 	requireSame(t, want, loadText(t, name, nil, environ))
-	if plain { // YAML has no other
+	if plain { // YAML cannot contain others
 		requireSame(t, want, loadText(t, name, asFile(c, leaves), nil))
 	}
 }
 
-// loadText loads a file and an environment; nil where they have errors.
+// loadText loads a file and an environment; it returns nil on errors.
 func loadText(t testing.TB, name string, file []byte, environ []string) *Config {
 	t.Helper()
 	if err := os.WriteFile(name, file, 0o600); err != nil {
@@ -113,7 +112,7 @@ func loadText(t testing.TB, name string, file []byte, environ []string) *Config 
 	return c
 }
 
-// text is a leaf's value in the syntax of the file, secrets in clear.
+// text is a leaf's value in the file's syntax, with secrets in clear text.
 func text(l *schema.Leaf) string {
 	switch v := l.Value.Interface().(type) {
 	case Secret:
@@ -126,7 +125,7 @@ func text(l *schema.Leaf) string {
 
 func walk(c *Config, visit func(*schema.Leaf)) { schema.Of(c).Walk(visit) }
 
-// values is every value by its path.
+// values maps each path to its value.
 func values(c *Config) map[string]string {
 	all := map[string]string{}
 	walk(c, func(l *schema.Leaf) {
@@ -139,7 +138,7 @@ func values(c *Config) map[string]string {
 	return all
 }
 
-// written is what a file has to say to make c of the defaults.
+// written returns the settings that differ from the defaults.
 func written(c, standard *Config) map[string]string {
 	usual, all := values(standard), map[string]string{}
 	walk(c, func(l *schema.Leaf) {
@@ -151,7 +150,7 @@ func written(c, standard *Config) map[string]string {
 					topic.Topic, topic.Subject, topic.Format, topic.Stream))
 			}
 			all[l.Path] = "[" + strings.Join(topics, ", ") + "]"
-		case isSecret && values(c)[l.Path+"_file"] != "": // it came from there
+		case isSecret && values(c)[l.Path+"_file"] != "": // the value came from the file
 		case c.Given(l.Path) || !l.Value.IsZero() && text(l) != usual[l.Path]:
 			all[l.Path] = text(l)
 		}
@@ -159,7 +158,7 @@ func written(c, standard *Config) map[string]string {
 	return all
 }
 
-// asFile is a file with these values, each in quotes: Go's ASCII form is YAML's.
+// asFile is a file with these values, each quoted: Go's ASCII form is valid YAML.
 func asFile(c *Config, leaves map[string]string) []byte {
 	var file strings.Builder
 	open := ""

@@ -18,7 +18,7 @@ func loadIngest(t *testing.T, yaml string, env ...string) *Ingest {
 	return c
 }
 
-// ingestErrors is as errors.
+// ingestErrors is errors for the ingest program.
 func ingestErrors(t *testing.T, s Sources) []string {
 	t.Helper()
 	_, err := LoadIngest(s, nil)

@@ -27,8 +27,7 @@ func load(t *testing.T, yaml string, env ...string) *Config {
 	return c
 }
 
-// errors is what Load says about a configuration, a line an error, with the
-// directory of the file left out.
+// errors returns Load's errors for a configuration, one per line, without the file's directory.
 func errorsOf(t *testing.T, s Sources) []string {
 	t.Helper()
 	_, err := Load(s)
@@ -196,7 +195,7 @@ func testMissingOrMalformedFileIsAnError(t *testing.T) {
 
 func testInvalidValueCausesNoSecondError(t *testing.T) {
 	t.Parallel()
-	// The default URL is plain text; the one meant was not.
+	// The default URL is plain text, but the user wanted TLS.
 	got := errorsOf(t, Sources{File: write(t, "bridge.yaml", "mqtt: {url: 'mqtts:/x', tls: {server_name: x}}\n")})
 	require.Len(t, got, 1)
 	got = errorsOf(t, Sources{File: write(t, "bridge.yaml", "identity: {mode: of}\nlanes: {count: 2}\n")})
@@ -277,7 +276,7 @@ func TestTopicShapes(t *testing.T) {
 	}
 }
 
-// defaultTopics are the topics of a configuration that gives none.
+// defaultTopics are the topics of a configuration without any.
 func defaultTopics() []Topic {
 	return []Topic{
 		{Topic: "tenant/{tenant}/device/{device}/{type}", Format: Raw, Stream: Telemetry},

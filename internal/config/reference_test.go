@@ -72,13 +72,13 @@ func reference(page string, program schema.Program, configuration any) (string, 
 	return page, nil
 }
 
-// leaves are all keys at and below s.
+// leaves returns all keys at and below s.
 func leaves(s *schema.Section) (all []*schema.Leaf) {
 	s.Walk(func(l *schema.Leaf) { all = append(all, l) })
 	return all
 }
 
-// loose are the keys of s itself that are single values.
+// loose returns the keys of s itself that are single values.
 func loose(s *schema.Section) []*schema.Leaf {
 	var all []*schema.Leaf
 	for _, key := range s.Keys {
@@ -89,7 +89,7 @@ func loose(s *schema.Section) []*schema.Leaf {
 	return all
 }
 
-// subsections says what the sections within a section are.
+// subsections returns the descriptions of a section's subsections.
 func subsections(s *schema.Section) string {
 	var b strings.Builder
 	for _, key := range s.Keys {
@@ -103,7 +103,7 @@ func subsections(s *schema.Section) string {
 	return b.String()
 }
 
-// table is the keys with type, default, environment variable and meaning; without a program
+// table lists the keys with type, default, environment variable and meaning. Without a program
 // there are no variables.
 func table(program schema.Program, leaves []*schema.Leaf) string {
 	var b strings.Builder

@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What a whole file contradicts is in testdata/errors.*.yaml; here is each rule
-// alone, and its neighbour that is allowed.
+// testdata/errors.*.yaml has the conflicts within whole files. This test has each rule alone,
+// beside a valid setting close to it.
 func TestConflicts(t *testing.T) {
 	t.Parallel()
 	for _, rule := range []struct{ name, yaml, want string }{

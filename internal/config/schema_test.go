@@ -16,7 +16,6 @@ import (
 	"mqtt-nats-bridge/internal/schema"
 )
 
-// configurations are those of the two programs.
 var configurations = map[string]struct {
 	empty   any
 	program schema.Program
@@ -62,7 +61,7 @@ func validate(t *testing.T, s *jsonschema.Schema, file string) error {
 	return s.Validate(document)
 }
 
-// Files that the programs take are valid, those with an error of form are not.
+// Files that the programs accept are valid; those with a syntax error are not.
 func TestJSONSchema(t *testing.T) {
 	t.Parallel()
 	s := compiled(t, "mqtt-nats-bridge", &Config{})
@@ -97,7 +96,7 @@ func TestJSONSchema_examples(t *testing.T) {
 		for _, m := range block.FindAllSubmatch(text, -1) {
 			var document map[string]any
 			if yaml.Unmarshal(m[1], &document) != nil {
-				continue // a part of something
+				continue // a fragment
 			}
 			for name, p := range configurations {
 				if !known(document, schema.Of(p.empty)) {
@@ -120,8 +119,8 @@ func known(document map[string]any, s *schema.Section) bool {
 	return len(document) > 0
 }
 
-// The file to fill in changes nothing; with its comments removed it still says
-// the defaults, is valid, and loads.
+// The template changes nothing. With its comments removed it lists the defaults, is valid, and
+// loads.
 func TestTemplate(t *testing.T) {
 	t.Parallel()
 	for name, p := range configurations {
@@ -139,7 +138,7 @@ func TestTemplate(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, defaults, listing)
 			require.NoError(t, validate(t, s, untouched))
-			// What has no default is left out, and so is what belongs to another mode.
+			// Keys without a default are left out, and so are keys of another mode.
 			filled := regexp.MustCompile(`(?m)^( *)#(\w+:( [^" \n].*)?$|  - )`).ReplaceAllString(text.String(), "$1$2")
 			require.NoError(t, validate(t, s, write(t, file+"-filled.yaml", filled)), "%s", filled)
 		}

@@ -86,7 +86,7 @@ func testBrokerURLCredentialsMoveToTheirFields(t *testing.T) {
 	require.Equal(t, []string{"MQTT_URL: mqtt.url: contains credentials, and mqtt.username or mqtt.password is also given; keep one of the two"}, got)
 }
 
-// The same rule as conn.RedactURL; its test has the same cases.
+// The rule is that of conn.RedactURL, whose test has the same cases.
 func TestURLRedaction(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
@@ -130,7 +130,7 @@ func TestRedactedSources(t *testing.T) {
 
 func testOnlyRegularFilesUpTo1MiBAreRead(t *testing.T) {
 	t.Parallel()
-	// A pipe or a device would block the start or never end.
+	// Reading a pipe or a device would block the start or never end.
 	require.Equal(t, []string{`BRIDGE_NATS_TOKEN_FILE: the file "/dev/null" is not a regular file`},
 		errorsOf(t, Sources{Env: []string{"BRIDGE_NATS_TOKEN_FILE=/dev/null"}}))
 	got := errorsOf(t, Sources{Env: []string{"BRIDGE_NATS_TOKEN_FILE=" + write(t, "large", strings.Repeat("x", schema.MaxFile+1))}})

@@ -18,8 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// certificates writes ca.crt and a pair bridge.crt, bridge.key that is its own
-// CA, and other.key that belongs to neither.
+// certificates writes ca.crt, a pair bridge.crt and bridge.key that is its own CA, and an unrelated
+// other.key.
 func certificates(t *testing.T, dir string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -189,8 +189,8 @@ func TestNATSServers(t *testing.T) {
 	}
 }
 
-// What is spelled wrong is refused with the right spelling, and no part of a
-// password is shown or becomes a host.
+// A misspelled value is refused with the correct spelling. No part of a password is shown or parsed
+// as a host.
 func TestOddURLs(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
@@ -228,10 +228,10 @@ func TestOddURLs(t *testing.T) {
 			"http": new(APIURL).Parse, "postgres": new(DatabaseURL).Parse,
 		} {
 			if scheme == "postgres" && (text == "SCHEME:///h" || text == "SCHEME://") {
-				continue // a socket
+				continue // a Unix socket
 			}
 			if scheme == "nats" && text == "user:hunter2@h" || scheme == "postgres" && text == "SCHEME://user:hun,ter2@h" {
-				continue // the password ends where it should
+				continue // the password ends at the right place
 			}
 			text := strings.ReplaceAll(text, "SCHEME", scheme)
 			err := parse(text)

@@ -42,7 +42,7 @@ func TestBrokerProblem(t *testing.T) {
 			t.Parallel()
 			b, book := runLogged(t, "MQTT_URL="+test.url, "NATS_URL="+nats.URL(), "BRIDGE_IDENTITY_MODE=off")
 			var found []Problem
-			var lines []string // logged after the problem shows
+			var lines []string // logged after the problem is visible
 			require.Eventually(t, func() bool {
 				found, lines = b.Problems(), book.with("mqtt not connected")
 				return len(found) == 1 && found[0].Component == "mqtt" && found[0].Advice != "" && len(lines) > 0
@@ -120,7 +120,7 @@ func testFileInsteadOfDirectoryIsReported(t *testing.T) {
 	require.Contains(t, journalAdvice(err), "is a directory")
 }
 
-// The broker's ACL has nothing to do with it.
+// The cause is not the broker's ACL.
 func TestSubscriptionAdvice(t *testing.T) {
 	t.Parallel()
 	mosquitto := processes.Mosquitto(t, processes.MosquittoOptions{Extra: []string{"max_qos 0"}})

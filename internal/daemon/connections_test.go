@@ -28,7 +28,7 @@ func (b *logBook) with(text string) (found []string) {
 	return found
 }
 
-// runLogged is run with a log and a short time between looks at the streams.
+// runLogged is run with a log and a short interval between stream checks.
 func runLogged(t *testing.T, env ...string) (*Bridge, *logBook) {
 	t.Helper()
 	c, err := config.Load(config.Sources{Env: env})
@@ -48,8 +48,8 @@ func natsWith(t *testing.T, configure func(*natsd.Options)) *embedded.Server {
 	return s
 }
 
-// TestConnectionLimitOfTheServer opens 16 lanes and two more connections where the server
-// accepts six.
+// TestConnectionLimitOfTheServer opens 16 lanes and two more connections to a server that accepts
+// six.
 func TestConnectionLimitOfTheServer(t *testing.T) {
 	t.Parallel()
 	devices := attesting(t)
@@ -73,8 +73,8 @@ func TestConnectionLimitOfTheServer(t *testing.T) {
 	require.NotContains(t, book.with("")[0], "broken pipe")
 }
 
-// TestMissingPermission requires the permission to be named when the server reports it, not
-// after a timeout.
+// TestMissingPermission requires that a missing permission is named as soon as the server reports
+// it, without waiting for a timeout.
 func TestMissingPermission(t *testing.T) {
 	t.Parallel()
 	devices := attesting(t)
@@ -86,7 +86,7 @@ func TestMissingPermission(t *testing.T) {
 	c, err := config.Load(config.Sources{Env: append(brokerOf(devices), "NATS_URL="+strings.Replace(nats.URL(), "nats://", "nats://bridge:p@", 1))})
 	require.NoError(t, err)
 	book := &logBook{}
-	// The violation ends the request, not its timeout.
+	// The violation ends the request before its timeout.
 	b, err := Open(t.Context(), Options{Config: c, Log: zerolog.New(book), lookTimeout: time.Hour})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.Close(context.Background())) })
@@ -102,7 +102,7 @@ func TestMissingPermission(t *testing.T) {
 	}, testrun.Timeout, 5*time.Millisecond)
 	require.Equal(t, "the NATS user may not publish to $JS.API.STREAM.CREATE.TELEMETRY", found.Problem)
 	require.Equal(t, "allow the NATS user to publish to $JS.API.STREAM.CREATE.TELEMETRY, or create the stream manually and set streams.manage: verify", found.Advice)
-	var lines []string // logged after the problem shows
+	var lines []string // logged after the problem is visible
 	require.Eventually(t, func() bool { lines = book.with("STREAM.CREATE.TELEMETRY"); return len(lines) > 0 }, testrun.Timeout, 5*time.Millisecond)
 	require.Len(t, lines, 1)
 	require.Contains(t, lines[0], `"message":"streams not ready"`)

@@ -20,11 +20,11 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// The rows E7 and E10 of docs/emqx.md, end to end: a bridge without NATS, the broker's
-// queue behind it, and the watch that reads it through the API.
+// Rows E7 and E10 of docs/emqx.md, end to end: a bridge without NATS, the queue in the broker, and
+// the watch that reads it through the API.
 
-// withoutNATS is a bridge whose lanes are subscribed and whose messages stay with the
-// broker; poll returns the warnings of a watch.
+// withoutNATS is a bridge whose lanes are subscribed and whose messages stay with the broker; poll
+// returns the watch's warnings.
 func withoutNATS(t *testing.T, lanes broker.Zone) (b *broker.Broker, w *brokerwatch.Watch, poll func() string) {
 	t.Helper()
 	b, err := broker.Open(broker.Options{
@@ -40,7 +40,7 @@ func withoutNATS(t *testing.T, lanes broker.Zone) (b *broker.Broker, w *brokerwa
 	require.NoError(t, err)
 	bridge, err := Open(t.Context(), Options{Config: c, Log: zerolog.Nop(), Version: "1.2.3"})
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = bridge.Close(context.Background()) }) // leaves messages with the broker
+	t.Cleanup(func() { _ = bridge.Close(context.Background()) }) // leave the messages with the broker
 	require.Eventually(t, func() bool {
 		lanes := bridge.Status(t.Context()).Lanes
 		return !slices.ContainsFunc(lanes, func(l LaneStatus) bool { return !l.Session.Subscribed })
@@ -71,8 +71,8 @@ func TestE7DefaultZoneQueue(t *testing.T) {
 	require.Contains(t, said(), "dropped")
 }
 
-// What waits in EMQX takes its memory: the watch shows how much that is, lane by lane,
-// and warns of a queue that fills up while there is room for as much again.
+// Queued messages use EMQX's memory. The watch shows the amount for each lane, and warns of a
+// growing queue while at least half of the space is still free.
 func TestE10QueuePerLane(t *testing.T) {
 	t.Parallel()
 	const inFlight, limit = 10, 200
@@ -101,7 +101,7 @@ func TestE10QueuePerLane(t *testing.T) {
 	waiting(limit / 2)
 }
 
-// A silent API does not keep the bridge from being ready.
+// The bridge is ready even if the API does not answer.
 func TestBrokerWatchWithASilentAPI(t *testing.T) {
 	t.Parallel()
 	mqtt, nats := attesting(t), embeddedNATS(t)

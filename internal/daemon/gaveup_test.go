@@ -14,8 +14,8 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// nats.go closes a connection for good on an error that it does not know, and on a
-// line that the server finds too long. Under TLS nothing sees that before it does.
+// nats.go closes a connection permanently on an unknown error, and on a line that the server finds
+// too long. Under TLS nothing else can detect that first.
 func TestConnectionClosed(t *testing.T) {
 	t.Parallel()
 	tls, ca := processes.NATSTLS(t)

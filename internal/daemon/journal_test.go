@@ -11,13 +11,13 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// Without its journal a lane takes nothing in, and says so; it goes on by itself
-// once the state directory can be written.
+// Without its journal a lane accepts no messages and reports that. It continues without a restart
+// once the state directory is writable.
 func TestJournalUnavailable(t *testing.T) {
 	t.Parallel()
 	devices, nats := attesting(t), embeddedNATS(t)
 	blocked := filepath.Join(t.TempDir(), "state")
-	require.NoError(t, os.WriteFile(blocked, nil, 0o600)) // a file where a directory must be
+	require.NoError(t, os.WriteFile(blocked, nil, 0o600)) // a file in place of a directory
 	b := run(t, append(peers(devices, nats), "BRIDGE_LANES_PARTITIONS=0", "BRIDGE_STATE_DIR="+filepath.Join(blocked, "dir"))...)
 	var problems []Problem
 	require.Eventually(t, func() bool {

@@ -36,7 +36,7 @@ func leafPeers(t *testing.T, b *broker.Broker, hub *embedded.Server, leafURL str
 		"BRIDGE_NATS_LEAF_DOMAIN=site-a", "BRIDGE_NATS_LEAF_STORE_DIR="+t.TempDir())
 }
 
-// awaitHubStreams returns once the hub's streams are as they should be.
+// awaitHubStreams returns once the hub's streams are in the wanted state.
 func awaitHubStreams(t *testing.T, b *Bridge) {
 	t.Helper()
 	require.Eventually(t, func() bool { return len(b.control.problems()) == 0 }, testrun.Timeout, 5*time.Millisecond)
@@ -49,8 +49,8 @@ func TestLeafHub(t *testing.T) {
 	t.Run("duplicate at hub does not pause store", testDuplicateAtHubDoesNotPauseStore)
 }
 
-// A stream that is deleted at the hub while the bridge is connected takes nothing
-// from here any more, and no connection ends to tell.
+// A stream that is deleted at the hub while the bridge is connected no longer sources from this
+// site, and no connection ends to report it.
 func testDeletedHubStreamIsCreatedAgainAndFilled(t *testing.T) {
 	t.Parallel()
 	devices := attesting(t)
@@ -67,8 +67,7 @@ func testDeletedHubStreamIsCreatedAgainAndFilled(t *testing.T) {
 	}, testrun.Timeout, 100*time.Millisecond)
 }
 
-// With streams.manage off only the hub itself reports that it does not source
-// from here.
+// With streams.manage off, only the hub itself reports that it does not source from this site.
 func testHubThatStopsSourcingIsAProblem(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the hub has half a minute to source")
@@ -100,9 +99,8 @@ func testHubThatStopsSourcingIsAProblem(t *testing.T) {
 	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, testrun.Timeout, 100*time.Millisecond)
 }
 
-// The hub passes over a message that it has already, and counts only what it stores:
-// so that one seems to wait, for as long as none follows it. None could, if that
-// shut the store.
+// The hub skips a message that it already has, and counts only stored ones: such a message seems to
+// wait until another one follows. If that paused the store, none could follow.
 func testDuplicateAtHubDoesNotPauseStore(t *testing.T) {
 	t.Parallel()
 	devices := attesting(t)

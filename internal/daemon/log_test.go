@@ -15,7 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// logBook is a log that can be read while it is written.
+// logBook is a log that can be read while it is being written.
 type logBook struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

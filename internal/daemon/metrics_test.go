@@ -20,8 +20,8 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// sums adds up every metric over the lanes, by name and, where it has one,
-// reason; histograms by their count. series counts what was added up.
+// sums adds up each metric over all lanes, by name and, if there is one, reason. A histogram is
+// added up by its count. series counts the added values.
 func sums(t *testing.T, g prometheus.Gatherer) (sum map[string]float64, series map[string]int) {
 	t.Helper()
 	families, err := g.Gather()
@@ -42,7 +42,7 @@ func sums(t *testing.T, g prometheus.Gatherer) (sum map[string]float64, series m
 	return sum, series
 }
 
-// notStarted is a bridge without connections and lanes.
+// notStarted is a bridge without connections or lanes.
 func notStarted() *Bridge {
 	return &Bridge{
 		opts: Options{Config: &config.Config{}}, plan: &plan.Plan{},
@@ -130,7 +130,7 @@ func testLatencyIsCumulativeAndInSeconds(t *testing.T) {
 	t.Parallel()
 	h := bridge.Histogram{Count: 7, Sum: 3_500_000_000}
 	h.Buckets[0], h.Buckets[2] = 1, 2
-	h.Buckets[len(h.Buckets)-1] = 4 // over every bound
+	h.Buckets[len(h.Buckets)-1] = 4 // above every bound
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(oneMetric{latencyMetric(describe("latency", "", "lane"), &h, "bridge-0")})
 	families, err := registry.Gather()

@@ -25,7 +25,7 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// saying is a log that can be read while it is written.
+// saying is a log that can be read while it is being written.
 type saying struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -43,10 +43,10 @@ func (s *saying) String() string {
 	return s.text.String()
 }
 
-// joined is a replica; the test stops it.
+// joined is a replica that the test stops.
 func joined(t *testing.T, log *saying, env ...string) *Bridge {
 	t.Helper()
-	// Of two values for one variable the first counts.
+	// If a variable is set twice, the first value counts.
 	c, err := config.Load(config.Sources{Env: append(slices.Clip(env), "BRIDGE_LANES_PARTITIONS=auto", "BRIDGE_LANES_TTL=2s")})
 	require.NoError(t, err)
 	b, err := Open(t.Context(), Options{Config: c, Log: zerolog.New(log), Version: "1.2.3"})
@@ -54,8 +54,8 @@ func joined(t *testing.T, log *saying, env ...string) *Bridge {
 	return b
 }
 
-// awaitHeld waits until a bridge is ready and leases n partitions, their lanes
-// subscribed and nothing else open.
+// awaitHeld waits until a bridge is ready, leases n partitions, and has exactly their lanes
+// subscribed.
 func awaitHeld(t *testing.T, b *Bridge, n int) Status {
 	t.Helper()
 	var s Status
@@ -89,8 +89,7 @@ func testStatusShowsOwnerOfEachLease(t *testing.T) {
 	t.Parallel()
 	mqtt, nats := attesting(t), embeddedNATS(t)
 	var log saying
-	// Long enough that a busy machine has the store's answers in time: a late one is a
-	// warning.
+	// The interval is long enough for a busy machine to answer in time: a late answer is a warning.
 	env := append(peers(mqtt, nats), "BRIDGE_LANES_TTL=20s")
 	a := joined(t, &log, env...)
 	s := awaitHeld(t, a, 16)
@@ -98,7 +97,7 @@ func testStatusShowsOwnerOfEachLease(t *testing.T) {
 	require.Equal(t, "0-f", s.Replicas.All[0].Partitions)
 	require.Equal(t, 20.0, s.Replicas.TTLSeconds)
 
-	// One message in each partition, for what each lane has counted.
+	// Send one message in each partition, so that each lane has a count.
 	partitions := map[string]string{}
 	for i := 0; len(partitions) < 16; i++ {
 		cn := fmt.Sprintf("acme/dev-%d", i)
@@ -175,7 +174,7 @@ func testBothReplicasReportDifferentBrokers(t *testing.T) {
 	require.Contains(t, log.String(), `"advice":"`+a.Problems()[0].Advice)
 }
 
-// A file that is missing when a partition comes is no reason to end the lanes that run.
+// A missing file at the time a partition is acquired must not end the lanes that run.
 func testLaneThatCannotOpenIsRetried(t *testing.T) {
 	t.Parallel()
 	mqtt := attesting(t)
@@ -212,7 +211,7 @@ func testLeaseBucketFailureDoesNotStopLanes(t *testing.T) {
 	b := joined(t, &log, peers(mqtt, nats)...)
 	awaitHeld(t, b, 16)
 	js := admin(t, nats)
-	// Somebody takes the bucket's TTL away: no lease would expire any more.
+	// Without the bucket's TTL no lease would expire.
 	stream, err := js.Stream(t.Context(), "KV_BRIDGE_LANES")
 	require.NoError(t, err)
 	endless := stream.CachedInfo().Config
@@ -255,7 +254,7 @@ func testMissingBucketIsReportedWithAdvice(t *testing.T) {
 	require.NoError(t, b.Close(context.Background()))
 }
 
-// Until it has read its registry, a replica must not lease partitions that others could serve.
+// A replica must not lease partitions before it has read its registry: others could serve them.
 func testNoLeaseBeforeRegistryIsRead(t *testing.T) {
 	t.Parallel()
 	mqtt, nats := attesting(t), embeddedNATS(t)

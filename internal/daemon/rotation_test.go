@@ -15,7 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// rotated are the files of a broker and of a bridge, which replace writes anew.
+// rotated contains the files of a broker and of a bridge; replace rewrites them.
 type rotated struct {
 	t           *testing.T
 	dir         string
@@ -52,7 +52,6 @@ func (r *rotated) renewBroker(password string) {
 	processes.MosquittoPasswords(r.t, r.passwordsAt, "bridge", password)
 }
 
-// renewBridge replaces the files of the bridge.
 func (r *rotated) renewBridge(password string) {
 	r.t.Helper()
 	var err error

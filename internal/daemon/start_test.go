@@ -24,7 +24,7 @@ func TestStart(t *testing.T) {
 	t.Run("nothing is sent before first stream check", testNothingIsSentBeforeFirstStreamCheck)
 }
 
-// One attempt on all of them takes longer than the test waits.
+// Connecting to each of them once takes longer than the test waits.
 func testSilentServersDelayNeitherStartNorStop(t *testing.T) {
 	t.Parallel()
 	urls := silentServers(t)
@@ -56,12 +56,12 @@ func testSilentServersDelayNeitherStartNorStop(t *testing.T) {
 	}
 }
 
-// silentServers returns the URLs of a hundred servers that accept and say nothing.
+// silentServers returns the URLs of a hundred servers that accept connections and send nothing.
 func silentServers(t *testing.T) string {
 	t.Helper()
 	var urls []string
 	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts
+		l, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts connections
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, l.Close()) })
 		urls = append(urls, "nats://"+l.Addr().String())
@@ -69,7 +69,7 @@ func silentServers(t *testing.T) string {
 	return strings.Join(urls, ",")
 }
 
-// A store that was not closed counts as damaged once the host has restarted.
+// A store that was not closed counts as damaged after the host has restarted.
 func testSilentHubDoesNotKeepLeafStoreOpen(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -86,14 +86,14 @@ func testSilentHubDoesNotKeepLeafStoreOpen(t *testing.T) {
 	require.Contains(t, string(mark), `"clean":true`)
 }
 
-// Streams may be in the midst of being created: what was sent then would in part be refused
-// and in part be stored, out of order.
+// Streams may be about to be created: messages sent too early would be partly refused and partly
+// stored, out of order.
 func testNothingIsSentBeforeFirstStreamCheck(t *testing.T) {
 	t.Parallel()
 	mqtt, nats := attesting(t), embeddedNATS(t)
 	c, err := config.Load(config.Sources{Env: peers(mqtt, nats)})
 	require.NoError(t, err)
-	// After lookTimeout nothing waits for the first look any more.
+	// After lookTimeout nothing waits for the first check any more.
 	b, err := Open(t.Context(), Options{Config: c, Log: zerolog.Nop(), lookTimeout: time.Hour})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.Close(context.Background())) })

@@ -22,10 +22,10 @@ import (
 	"mqtt-nats-bridge/mqtt"
 )
 
-// nowhere is a port that nothing listens on.
+// nowhere is a port without a listener.
 const nowhere = "127.0.0.1:1"
 
-// run starts a bridge with these settings and stops it at the end.
+// run starts a bridge with these settings; the test's cleanup stops it.
 func run(t *testing.T, env ...string) *Bridge {
 	t.Helper()
 	c, err := config.Load(config.Sources{Env: env})
@@ -44,7 +44,7 @@ func embeddedNATS(t *testing.T) *embedded.Server {
 	return s
 }
 
-// attesting is a broker whose plain listener takes a user name as a device's CN.
+// attesting is a broker whose plain listener accepts a user name as a device's CN.
 func attesting(t *testing.T) *broker.Broker {
 	t.Helper()
 	b, err := broker.Open(broker.Options{
@@ -217,7 +217,7 @@ func testNATSOutageIsOneProblemOfAllLanes(t *testing.T) {
 	}, testrun.Timeout, 5*time.Millisecond)
 	require.Equal(t, "nats", problems[0].Component)
 	require.False(t, problems[0].Since.Before(gone))
-	// A question that was on its way when the connection ended has no answer.
+	// A request that is in flight when the connection ends gets no answer.
 	require.Eventually(t, func() bool {
 		return b.Status(t.Context()).Streams[0].Problem == "not available: not connected to NATS"
 	}, testrun.Timeout, 5*time.Millisecond)

@@ -25,7 +25,7 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// gauges are the values of one metric, by the values of its labels.
+// gauges returns the values of one metric, keyed by the values of its labels.
 func gauges(t *testing.T, g prometheus.Gatherer, name string) map[string]float64 {
 	t.Helper()
 	families, err := g.Gather()
@@ -37,7 +37,7 @@ func gauges(t *testing.T, g prometheus.Gatherer, name string) map[string]float64
 		}
 		for _, m := range f.GetMetric() {
 			key := ""
-			for _, l := range m.GetLabel() { // in the order of their names
+			for _, l := range m.GetLabel() { // in the order of the label names
 				key += "/" + l.GetValue()
 			}
 			all[key[1:]] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
@@ -71,7 +71,7 @@ func TestMetricsOfStreamsAndConsumers(t *testing.T) {
 	for range 3 {
 		<-batch.Messages()
 	}
-	b.Status(t.Context()) // reads, and the next scrape has it
+	b.Status(t.Context()) // reads the streams for the next scrape
 	require.Equal(t, 3.0, gauges(t, r, "consumer_ack_pending")["ingest-workers/TELEMETRY"])
 	require.Equal(t, 4.0, gauges(t, r, "consumer_lag")["ingest-workers/TELEMETRY"])
 
@@ -86,7 +86,7 @@ func TestMetricsOfTenants(t *testing.T) {
 	b := run(t, append(peers(devices, server), "BRIDGE_METRICS_TENANTS=1")...)
 	waitReady(t, b)
 	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 4)
-	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-2/telemetry", 2) // an impostor, under its own name
+	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-2/telemetry", 2) // an impostor, counted under its own name
 	require.Eventually(t, func() bool { c := b.Totals(); return c.Received == 6 && c.InFlight == 0 }, testrun.Timeout, 5*time.Millisecond)
 	r := b.Metrics()
 	require.Equal(t, map[string]float64{"acme": 6, "other": 0}, gauges(t, r, "tenant_received_total"))

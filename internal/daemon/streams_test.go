@@ -44,7 +44,7 @@ func testStreamsAreCreatedAgainAfterStoreLoss(t *testing.T) {
 	require.Eventually(t, func() bool { return b.Totals().Stored == 3 }, testrun.Timeout, 10*time.Millisecond)
 }
 
-// A user who fixes the streams does not end the bridge's connection to say so.
+// The bridge notices fixed streams without a reconnect.
 func testBridgeIsReadyAgainAfterStreamsAreFixed(t *testing.T) {
 	t.Parallel()
 	devices := attesting(t)
@@ -72,8 +72,8 @@ func testBridgeIsReadyAgainAfterStreamsAreFixed(t *testing.T) {
 	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, testrun.Timeout, 10*time.Millisecond)
 }
 
-// A stream with only some of a route's subjects is its owner's choice: a device that
-// invents another type must not stop the others.
+// The owner of a stream may choose to store only some of a route's subjects: a device that invents
+// another type must not stop the others.
 func testUnknownTypeDoesNotStopOtherMessages(t *testing.T) {
 	t.Parallel()
 	devices, nats := attesting(t), embeddedNATS(t)
@@ -95,9 +95,8 @@ func testUnknownTypeDoesNotStopOtherMessages(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A stream may keep so many messages of each subject and discard new ones. What a
-// device sends beyond that must stop neither the others nor end nowhere, even where
-// its subject in quarantine is full too.
+// A stream may limit the messages of each subject and discard new ones. Messages beyond that limit
+// must not stop other devices and must not be lost, even if the subject in quarantine is full too.
 func TestFullSubject(t *testing.T) {
 	t.Parallel()
 	devices, nats := attesting(t), embeddedNATS(t)
@@ -124,7 +123,7 @@ func TestFullSubject(t *testing.T) {
 	require.Equal(t, uint64(3), info.State.Subjects["quarantine.refused.tenant.acme.device.dev-1.telemetry"])
 }
 
-// between is JetStream in which something happens after the first look for a subject.
+// between wraps JetStream and runs a function after the first lookup of a subject.
 type between struct {
 	natsjs.JetStream
 	happens func()
@@ -139,8 +138,8 @@ func (b *between) StreamNameBySubject(ctx context.Context, subject string) (stri
 	return name, err
 }
 
-// A stream that is created while the lookup runs must not count as one without the subject:
-// its messages wait for it.
+// A stream that is created during the lookup must not count as missing the subject: its messages
+// wait for it.
 func testStreamCreatedDuringLookupIsNotMissing(t *testing.T) {
 	t.Parallel()
 	c, err := config.Load(config.Sources{})

@@ -19,7 +19,7 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// stored reads the n messages of a stream.
+// stored returns the first n messages of a stream.
 func stored(t *testing.T, server *embedded.Server, stream string, n int) (all []*natsjs.RawStreamMsg) {
 	t.Helper()
 	nc, err := nats.Connect(server.URL())
@@ -45,7 +45,7 @@ func TestTracing(t *testing.T) {
 		b := run(t, append(peers(mqtt, server), "BRIDGE_TRACING_RATIO=1", "BRIDGE_TRACING_ENDPOINT="+collector.URL)...)
 		waitReady(t, b)
 		publishFrom(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 2)
-		publishFrom(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-2/telemetry", 1) // not its own
+		publishFrom(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-2/telemetry", 1) // the topic of another device
 		spans := map[string]*tracepb.Span{}
 		for _, s := range collector.Spans(3) {
 			spans[fmt.Sprintf("00-%x-%x-01", s.TraceId, s.SpanId)] = s
@@ -93,7 +93,7 @@ func TestTracing(t *testing.T) {
 	})
 }
 
-// gathered are the metrics without labels.
+// gathered returns the metrics without labels.
 func gathered(t *testing.T, b *Bridge) map[string]float64 {
 	t.Helper()
 	families, err := b.Metrics().Gather()

@@ -20,11 +20,11 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// unmanaged streams are those of streams.manage: off.
+// unmanaged returns settings with streams.manage: off.
 var unmanaged = natsjs.StreamConfig{Name: "TELEMETRY", Subjects: []string{"tenant.*.device.*.*"}, Storage: natsjs.FileStorage}
 
-// TestUnmanagedStreams requires that existing streams are read, and that a setting that can
-// lose messages is a warning until the stream is corrected.
+// TestUnmanagedStreams requires that existing streams are read, and that a setting that can lose
+// messages is a warning until the stream is corrected.
 func TestUnmanagedStreams(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -65,7 +65,7 @@ func TestUnmanagedStreams(t *testing.T) {
 			require.Eventually(t, func() bool { return !warned(b, "TELEMETRY") }, testrun.Timeout, 5*time.Millisecond)
 		})
 	}
-	// What nobody confirms is not lost: these two are logged and not more.
+	// Unconfirmed messages are not lost: these two are only logged.
 	for name, test := range map[string]struct {
 		change func(*natsjs.StreamConfig)
 		want   string
@@ -102,7 +102,7 @@ func TestUnmanagedStreams(t *testing.T) {
 	})
 }
 
-// A look that gets no answer proves nothing about what the one before it found.
+// An unanswered check does not change the result of the previous one.
 func TestUnreadableStreams(t *testing.T) {
 	t.Parallel()
 	log := &logBook{}

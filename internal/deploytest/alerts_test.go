@@ -17,14 +17,14 @@ import (
 
 const alertRules = "deploy/prometheus/alerts.yml"
 
-// alert is a rule of the file.
+// alert is one rule of the file.
 type alert struct {
 	Alert, Expr, For    string
 	Labels, Annotations map[string]string
 	program             string // Bridge or Ingest
 }
 
-// alerts are the rules of the file, in its order.
+// alerts returns the rules of the file, in order.
 func alerts(t *testing.T) (all []alert) {
 	t.Helper()
 	var file struct {
@@ -82,8 +82,8 @@ func testKnownMetricsAndAnnotations(t *testing.T) {
 	}
 }
 
-// Each alert links to its section, in the order of the file, and each section has
-// what it means, what to look at and what to do.
+// Each alert links to its section. The sections have the order of the file, and each explains the
+// meaning, the diagnosis and the remedy.
 func TestRunbook(t *testing.T) {
 	t.Parallel()
 	page := read(t, "docs/runbook.md")
@@ -104,7 +104,7 @@ func TestRunbook(t *testing.T) {
 	for _, m := range regexp.MustCompile(`\]\(#(\w+)\)`).FindAllStringSubmatch(page, -1) {
 		require.True(t, slices.ContainsFunc(titles, func(title string) bool { return strings.ToLower(title) == m[1] }), m[0])
 	}
-	// The rules name alerts on other pages too.
+	// The rules also name alerts on other pages.
 	for _, other := range []string{"docs/emqx.md", "docs/leaf.md", "docs/replicas.md"} {
 		for _, m := range regexp.MustCompile("`((?:Bridge|Ingest)[A-Z]\\w+)`").FindAllStringSubmatch(read(t, other), -1) {
 			require.Contains(t, names, m[1], other)
@@ -112,7 +112,7 @@ func TestRunbook(t *testing.T) {
 	}
 }
 
-// testFireOnSyntheticSeries runs the rules on synthetic series, as testdata/alerts.yml says.
+// testFireOnSyntheticSeries runs the rules on the synthetic series of testdata/alerts.yml.
 func testFireOnSyntheticSeries(t *testing.T) {
 	t.Parallel()
 	promtool := needPeer(t, "promtool")

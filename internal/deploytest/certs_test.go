@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// contents maps every file below dir to its content.
+// contents maps each file below dir to its content.
 func contents(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -176,8 +176,8 @@ func testPasswordsAreRandomAndPrivate(t *testing.T) {
 		"emqx_api_bridge": "", "emqx_api_gate": "",
 	} {
 		password := secret(name + ".txt")
-		// A letter first: nats-server would read 123e4 as a number. No newline: not
-		// every reader of a password file takes it off.
+		// The password begins with a letter: nats-server would read 123e4 as a number. It has no
+		// newline: not every reader of a password file removes one.
 		require.Regexp(t, `^[a-z][0-9a-f]{40}$`, password, name)
 		require.Empty(t, seen[password], "%s has another's password", name)
 		seen[password] = name

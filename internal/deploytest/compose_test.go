@@ -33,7 +33,7 @@ func loadCompose(ctx context.Context, dir string, env map[string]string) (*types
 	}, loader.WithProfiles([]string{"*"}))
 }
 
-// deployment is a staged tree after the script, and its Compose project.
+// deployment is a staged tree after make-certs.sh, and its Compose project.
 func deployment(t *testing.T) (dir string, project *types.Project) {
 	t.Helper()
 	dir = stage(t)
@@ -46,7 +46,6 @@ func deployment(t *testing.T) (dir string, project *types.Project) {
 	return dir, project
 }
 
-// environment returns a service's variables.
 func environment(t *testing.T, project *types.Project, service string) map[string]string {
 	t.Helper()
 	env := map[string]string{}
@@ -87,8 +86,8 @@ func testMountedFilesExistAndAreReadable(t *testing.T) {
 				binds++
 				require.FileExists(t, v.Source, "Docker would make a directory of it")
 				require.True(t, v.ReadOnly, v.Source)
-				// EMQX and the bridge are not root: what they read must be open to
-				// others, and is kept from them on the host by its directory.
+				// EMQX and the bridge do not run as root, so their files must be world-readable. On
+				// the host the directory protects them.
 				info, err := os.Stat(v.Source)
 				require.NoError(t, err)
 				require.NotZero(t, info.Mode().Perm()&0o004, v.Source)
@@ -195,7 +194,7 @@ func testPortsMatchServers(t *testing.T) {
 	require.Contains(t, health, "http://127.0.0.1:"+strconv.Itoa(int(nats.HTTPPort))+"/healthz")
 }
 
-// loadConfig is the bridge's own reading of its environment.
+// loadConfig loads the environment as the bridge does.
 func loadConfig(t *testing.T, env map[string]string) *config.Config {
 	t.Helper()
 	var environ []string
@@ -223,7 +222,7 @@ func testBridgeConfigurationIsValid(t *testing.T) {
 	require.Greater(t, time.Duration(*project.Services["bridge"].StopGracePeriod), c.StopTimeout)
 }
 
-// loadIngest is ingest's own reading of its environment.
+// loadIngest loads the environment as ingest does.
 func loadIngest(t *testing.T, env map[string]string) *config.Ingest {
 	t.Helper()
 	var environ []string
@@ -253,7 +252,7 @@ func testIngestConfigurationIsValid(t *testing.T) {
 	require.Contains(t, project.Services["ingest"].DependsOn, "postgres")
 	require.Greater(t, time.Duration(*project.Services["ingest"].StopGracePeriod), c.StopTimeout)
 	require.Equal(t, environment(t, project, "nats")["NATS_INGEST_PASSWORD"], c.NATS.Password.Reveal())
-	// The user of nats.conf, and where its answers come.
+	// The user of nats.conf and its inbox prefix.
 	nats, err := server.ProcessConfigFile(filepath.Join(dir, "nats.conf"))
 	require.NoError(t, err)
 	i := slices.IndexFunc(nats.Users, func(u *server.User) bool { return u.Username == c.NATS.User })
@@ -274,7 +273,7 @@ func testSystemdUnitsIngestConfigurationIsValid(t *testing.T) {
 	for _, m := range regexp.MustCompile(`(?m)^LoadCredential=(\w+):/`).FindAllStringSubmatch(unit, -1) {
 		require.NoError(t, os.WriteFile(filepath.Join(credentials, m[1]), []byte("secret\n"), 0o600))
 	}
-	env := map[string]string{ // what the administrator adds in /etc/ingest/env
+	env := map[string]string{ // variables that the administrator adds in /etc/ingest/env
 		"INGEST_DATABASE_URL": "postgres://ingest@db.example.org/telemetry?sslmode=verify-full",
 		"INGEST_NATS_URL":     "tls://nats.example.org", "INGEST_NATS_USER": "ingest",
 	}
@@ -309,7 +308,7 @@ func testSystemdUnitsBridgeConfigurationIsValid(t *testing.T) {
 	for _, m := range regexp.MustCompile(`(?m)^LoadCredential=(\w+):/`).FindAllStringSubmatch(unit, -1) {
 		require.NoError(t, os.WriteFile(filepath.Join(credentials, m[1]), []byte("secret\n"), 0o600))
 	}
-	// What the administrator adds in /etc/mqtt-nats-bridge/env.
+	// Variables that the administrator adds in /etc/mqtt-nats-bridge/env.
 	env := map[string]string{
 		"BRIDGE_MQTT_URL": "mqtts://emqx.example.org", "BRIDGE_MQTT_USERNAME": "bridge",
 		"BRIDGE_NATS_URL": "tls://nats.example.org", "BRIDGE_NATS_USER": "bridge",
@@ -339,7 +338,7 @@ func testUsersExistWhereTheyLogIn(t *testing.T) {
 		require.Contains(t, project.Services["nats"].Environment, "NATS_"+strings.ToUpper(u.Username)+"_PASSWORD")
 	}
 
-	// The password that the bridge reads is the one that the server expects.
+	// The bridge and the server read the same password.
 	secret := func(variable string) string {
 		name := strings.TrimPrefix(env[variable], "/run/secrets/")
 		require.True(t, slices.ContainsFunc(project.Services["bridge"].Secrets, func(s types.ServiceSecretConfig) bool { return s.Source == name }))
@@ -361,7 +360,7 @@ func testImagesArePinned(t *testing.T) {
 	for _, service := range project.Services {
 		require.Regexp(t, `^[\w./-]+:v?\d+\.\d+(\.\d+)?(-alpine)?$`, service.Image)
 	}
-	// The server that the tests embed is the one that is deployed.
+	// The tests embed the same server version as the deployment.
 	require.Equal(t, "nats:"+firstGroup(t, `nats-server/v2 v(\S+)`, mod)+"-alpine", project.Services["nats"].Image)
 	dockerfile := read(t, "Dockerfile")
 	require.Equal(t, firstGroup(t, `(?m)^go (\d+\.\d+)`, mod), firstGroup(t, `FROM .*golang:(\S+) AS build`, dockerfile))
@@ -394,7 +393,7 @@ func testBridgeContainerHasNoPrivileges(t *testing.T) {
 	require.Contains(t, read(t, "Dockerfile"), "USER "+bridge.User+"\n")
 	require.NotContains(t, bridge.User, "0:")
 
-	// The state directory is the one thing that it writes to: a volume, owned by it.
+	// The bridge writes only to its state directory: a volume that it owns.
 	state := environment(t, project, "bridge")["BRIDGE_STATE_DIR"]
 	require.True(t, slices.ContainsFunc(bridge.Volumes, func(v types.ServiceVolumeConfig) bool { return v.Target == state }))
 	require.Contains(t, read(t, "Dockerfile"), "--chown="+bridge.User+" /out/state "+state+"\n")
@@ -414,7 +413,7 @@ func testNATSStoreIsOnItsVolume(t *testing.T) {
 	}))
 }
 
-// Prometheus loads the shipped alerts and reaches the bridge and ingest where Compose has them;
+// Prometheus loads the shipped alerts and reaches the bridge and ingest at their Compose addresses.
 // Grafana loads the shipped dashboards and reaches Prometheus.
 func testMonitoringTargetsAndMountedFilesExist(t *testing.T) {
 	t.Parallel()
@@ -457,7 +456,7 @@ func testMonitoringTargetsAndMountedFilesExist(t *testing.T) {
 	}
 }
 
-// mounts are the files that a service mounts, by their path in the container.
+// mounts returns the files that a service mounts, by their path in the container.
 func mounts(project *types.Project, service string) map[string]string {
 	files := map[string]string{}
 	for _, v := range project.Services[service].Volumes {

@@ -12,7 +12,7 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// The operator of nats.conf may do what a drill does; the bridge's own user may not read.
+// The operator of nats.conf has the permissions for a drill; the bridge's own user may not read.
 func TestDrillNATSUsers(t *testing.T) {
 	t.Parallel()
 	s, _ := startNATS(t, "../../nats.conf")
@@ -33,7 +33,7 @@ func TestDrillNATSUsers(t *testing.T) {
 	for _, spec := range plan.Streams {
 		o.Streams = append(o.Streams, spec.Name)
 	}
-	// There is no bridge: everything is lost, and the streams were read.
+	// No bridge runs: all messages are lost, but the streams could be read.
 	require.ErrorIs(t, drill.Run(t.Context(), o), drill.ErrFailed)
 	operator.requireNoRefusals(t)
 

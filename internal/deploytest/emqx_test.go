@@ -45,13 +45,13 @@ func testEMQXConfigContainsNoPassword(t *testing.T) {
 	require.NotRegexp(t, `(?im)^[^#\n]*(password|cookie|secret)\s*=\s*"`, read(t, "deploy/emqx/emqx.conf"))
 }
 
-// settings drops what HOCON does not mean: comments, and how wide the gaps are.
+// settings removes comments and redundant spaces, which HOCON ignores.
 func settings(conf string) string {
 	conf = regexp.MustCompile(`(?m)(^|\s)#.*$`).ReplaceAllString(conf, "")
 	return strings.Join(strings.Fields(conf), " ")
 }
 
-// Each setting closes a hole or keeps a message that EMQX's defaults would lose.
+// Each setting closes a security gap or keeps a message that EMQX's defaults would lose.
 func testSettingsRequiredByGuarantees(t *testing.T) {
 	t.Parallel()
 	conf := settings(read(t, "deploy/emqx/emqx.conf"))
@@ -83,8 +83,8 @@ func testSettingsRequiredByGuarantees(t *testing.T) {
 	}
 }
 
-// What is right for devices alone must not reach the bridge: its client id is its own, and
-// its user name is no certificate's.
+// Rules that fit only devices must not apply to the bridge: it has its own client id, and its user
+// name is not that of a certificate.
 func TestEMQXZones(t *testing.T) {
 	t.Parallel()
 	conf := settings(read(t, "deploy/emqx/emqx.conf"))
@@ -101,9 +101,9 @@ func TestEMQXZones(t *testing.T) {
 	require.Regexp(t, `listeners\.ssl\.default \{[^}]* zone = devices `, conf)
 }
 
-// What EMQX lets pass, the bridge's default must not reject: EMQX reads up to a TLS record
-// (16 KiB) in one read, stamps its messages with one time, and has another second's worth to
-// spare.
+// The bridge's default must accept all messages that EMQX accepts. EMQX reads up to a TLS record
+// (16 KiB) in one read, gives its messages the same time, and allows another second's worth in
+// advance.
 func testDeviceLimitsFitBridgeDefaults(t *testing.T) {
 	t.Parallel()
 	defaults, err := config.Load(config.Sources{})
@@ -115,7 +115,7 @@ func testDeviceLimitsFitBridgeDefaults(t *testing.T) {
 	require.GreaterOrEqual(t, defaults.Limits.Device.Burst, rate+16<<10/leastPublish)
 }
 
-// The memory that docs/emqx.md asks for is that of the limit that ships.
+// docs/emqx.md asks for the memory that the shipped limit needs.
 func TestE10Sizing(t *testing.T) {
 	t.Parallel()
 	page := read(t, "docs/emqx.md")
@@ -164,11 +164,11 @@ func testComposeServiceOpensClosedListener(t *testing.T) {
 		require.Contains(t, strings.Split(string(keys), "\n"), c.MQTT.EMQX.Key+":"+c.MQTT.EMQX.Secret.Reveal())
 	}
 	require.NotEqual(t, bridge.MQTT.EMQX.Key, of.MQTT.EMQX.Key)
-	// The role viewer is not known to the open-source edition, which then skips the rest.
+	// The open-source edition does not know the role viewer, and skips the rest of the file after it.
 	require.NotRegexp(t, `(?m):.*:`, string(keys))
 }
 
-// withSecrets has a service's secrets where its variables say.
+// withSecrets replaces the secret paths in a service's variables with the paths of the files.
 func withSecrets(t *testing.T, project *types.Project, service string) *types.Project {
 	t.Helper()
 	for name, value := range project.Services[service].Environment {
@@ -186,7 +186,7 @@ func testSystemdUnitConfigurationIsValid(t *testing.T) {
 	unit := read(t, "deploy/systemd/mqtt-nats-bridge-gate.service")
 	credentials := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(credentials, firstGroup(t, `(?m)^LoadCredential=(\w+):`, unit)), []byte("secret\n"), 0o600))
-	env := map[string]string{ // what the administrator adds
+	env := map[string]string{ // variables that the administrator adds
 		"BRIDGE_MQTT_URL": "mqtts://emqx.example.org", "BRIDGE_MQTT_USERNAME": "bridge",
 		"BRIDGE_MQTT_EMQX_API": "http://127.0.0.1:18083", "BRIDGE_MQTT_EMQX_KEY": "gate",
 	}
@@ -195,7 +195,7 @@ func testSystemdUnitConfigurationIsValid(t *testing.T) {
 	}
 	require.Equal(t, "secret", loadConfig(t, env).MQTT.EMQX.Secret.Reveal())
 	require.Regexp(t, `(?m)^ExecStart=mqtt-nats-bridge gate `, unit)
-	// What confines the bridge confines the gate.
+	// The gate has the same restrictions as the bridge.
 	bridge := read(t, "deploy/systemd/mqtt-nats-bridge.service")
 	_, confined, _ := strings.Cut(bridge, "CapabilityBoundingSet=")
 	require.Contains(t, unit, "CapabilityBoundingSet="+confined)

@@ -24,7 +24,7 @@ import (
 // chart is the Helm chart; .ci/release renders it and checks that deploy/kubernetes is its output.
 const chart = "deploy/helm/mqtt-nats-bridge/"
 
-// pod is what the tests read of a Deployment's pods.
+// pod contains the fields of a Deployment's pods that the tests check.
 type pod struct {
 	AutomountServiceAccountToken  bool           `yaml:"automountServiceAccountToken"`
 	EnableServiceLinks            bool           `yaml:"enableServiceLinks"`
@@ -43,7 +43,8 @@ type pod struct {
 	}
 }
 
-// manifests reads a file of deploy/kubernetes: its pod, its configuration file, its kinds.
+// manifests reads a file of deploy/kubernetes and returns its pod, its configuration file and its
+// kinds.
 func manifests(t *testing.T, file string) (p pod, configuration string, kinds []string) {
 	t.Helper()
 	d := yaml.NewDecoder(strings.NewReader(read(t, "deploy/kubernetes/"+file)))
@@ -73,8 +74,8 @@ func manifests(t *testing.T, file string) (p pod, configuration string, kinds []
 	}
 }
 
-// asMounted writes the configuration file of a pod as the pod has it, with its Secrets, and
-// returns the file's name.
+// asMounted writes a pod's configuration file with its Secrets as the pod mounts them, and returns
+// the file's name.
 func asMounted(t *testing.T, p pod, configuration string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -93,7 +94,7 @@ func asMounted(t *testing.T, p pod, configuration string) string {
 	return file
 }
 
-// requireUnprivileged checks what the pods of both programs have in common.
+// requireUnprivileged checks the properties that the pods of both programs share.
 func requireUnprivileged(t *testing.T, p pod, program, listen string, stop time.Duration) {
 	t.Helper()
 	require.False(t, p.AutomountServiceAccountToken)
@@ -145,7 +146,7 @@ func testKubernetesIngestConfigurationIsValid(t *testing.T) {
 	requireUnprivileged(t, p, "ingest", c.Admin.Listen, c.StopTimeout)
 }
 
-// testManifestsMatchChart knows it by a hash, for the tests have no Helm.
+// testManifestsMatchChart compares hashes, because the tests have no Helm.
 func testManifestsMatchChart(t *testing.T) {
 	t.Parallel()
 	hash := sha256.New()
@@ -159,7 +160,7 @@ func testManifestsMatchChart(t *testing.T) {
 	}
 }
 
-// The chart ships the very alerts and dashboards, by links.
+// The chart contains links to the shipped alerts and dashboards.
 func testChartContainsAlertsAndDashboards(t *testing.T) {
 	t.Parallel()
 	for file, of := range map[string]string{
@@ -185,7 +186,7 @@ func testVersionIsTheSameEverywhere(t *testing.T) {
 	require.Contains(t, read(t, "deploy/kubernetes/bridge.yaml"), `image: "mqtt-nats-bridge:`+version+`"`)
 }
 
-// What a package installs are files of the tree, and the units read what it installs.
+// All files that a package installs are in the tree, and the units read the installed paths.
 func testPackagesInstallSystemdUnits(t *testing.T) {
 	t.Parallel()
 	var release struct {

@@ -24,7 +24,7 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// block is the code below a mark in docs/leaf.md.
+// block returns the code below a marker in docs/leaf.md.
 func block(t *testing.T, mark string) string {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "leaf.md"))
@@ -37,8 +37,7 @@ func block(t *testing.T, mark string) string {
 	return text
 }
 
-// The hub and the bridge that docs/leaf.md shows work together, with no more
-// permissions than it gives.
+// The hub and the bridge of docs/leaf.md work together with only the documented permissions.
 func TestLeafPage(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -112,8 +111,8 @@ func TestLeafPage(t *testing.T) {
 	ready, problems := b.Ready()
 	require.True(t, ready, problems)
 
-	// A bucket that is made again is followed again: that ends one consumer and
-	// makes another.
+	// A bucket that is created again is followed again: the old consumer ends and a new one is
+	// created.
 	require.NoError(t, js.DeleteKeyValue(t.Context(), "BRIDGE_LIMITS"))
 	limit("tenant.acme")
 	limit("tenant.other")

@@ -23,7 +23,7 @@ import (
 
 const telemetry = "tenant.acme.device.dev-1.telemetry"
 
-// natsPasswords are in the environment before nats.conf is read.
+// natsPasswords must be set in the environment before nats.conf is read.
 var natsPasswords = map[string]string{
 	"bridge": "pb-1e5", "ingest": "pi-2e5", "operator": "po-3e5",
 }
@@ -37,8 +37,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// startNATS runs a server on the configuration file as it is: only addresses
-// and the store directory are this machine's.
+// startNATS runs a server on the unchanged configuration file, except for the addresses and the
+// store directory.
 func startNATS(t *testing.T, file string) (*server.Server, *server.Options) {
 	t.Helper()
 	opts := processWithoutWarnings(t, file)
@@ -58,8 +58,8 @@ func startNATS(t *testing.T, file string) (*server.Server, *server.Options) {
 	return s, parsed
 }
 
-// processWithoutWarnings reads file with the server's own reader. A value of the wrong type,
-// such as a duration without quotation marks, is a warning.
+// processWithoutWarnings parses file with the server's own parser. A value of the wrong type, such
+// as a duration without quotation marks, is a warning.
 func processWithoutWarnings(t *testing.T, file string) *server.Options {
 	t.Helper()
 	opts := &server.Options{}
@@ -67,7 +67,7 @@ func processWithoutWarnings(t *testing.T, file string) *server.Options {
 	return opts
 }
 
-// peer is one user's connection and the refusals that the server sent it.
+// peer is one user's connection and the refusals that the server sent to it.
 type peer struct {
 	*nats.Conn
 	js       natsjs.JetStream
@@ -93,7 +93,7 @@ func connectNATS(t *testing.T, s *server.Server, user string) *peer {
 	return p
 }
 
-// requireRefused waits for the server's word that it refused subject.
+// requireRefused waits until the server reports that it refused subject.
 func (p *peer) requireRefused(t *testing.T, operation, subject string) {
 	t.Helper()
 	require.NoError(t, p.Flush())
@@ -107,8 +107,8 @@ func (p *peer) requireRefused(t *testing.T, operation, subject string) {
 	}
 }
 
-// Everything so far was permitted. The server answers in order,
-// so what it refused is known once it has answered a ping.
+// Everything so far was permitted. The server answers in order, so all refusals have arrived before
+// the answer to a ping.
 func (p *peer) requireNoRefusals(t *testing.T) {
 	t.Helper()
 	require.NoError(t, p.Flush())
@@ -119,7 +119,7 @@ func (p *peer) requireNoRefusals(t *testing.T) {
 	}
 }
 
-// examples has one subject for each stream of the wire contract.
+// examples contains one subject for each stream of the wire contract.
 var examples = map[string]string{
 	"TELEMETRY":  telemetry,
 	"SHADOW":     "tenant.acme.device.dev-1.shadow.reported",
@@ -127,7 +127,7 @@ var examples = map[string]string{
 	"QUARANTINE": "quarantine.cn_mismatch." + telemetry,
 }
 
-// defaultPlan is what a bridge without configuration makes.
+// defaultPlan returns the plan of a bridge without configuration.
 func defaultPlan(t *testing.T) *plan.Plan {
 	t.Helper()
 	c, err := config.Load(config.Sources{})
@@ -137,7 +137,7 @@ func defaultPlan(t *testing.T) *plan.Plan {
 	return plan
 }
 
-// createStreams does what the bridge does at its start, by the bridge's own code.
+// createStreams creates the streams with the bridge's own start-up code.
 func createStreams(t *testing.T, js natsjs.JetStream) {
 	t.Helper()
 	plan := defaultPlan(t)
@@ -179,7 +179,7 @@ func TestNATSUserPermissions(t *testing.T) {
 		case <-time.After(testrun.Timeout):
 			require.Fail(t, "no answer in the bridge's own inbox")
 		}
-		// As it looks up what may be stored already.
+		// As in the lookup of messages that may be stored already.
 		_, err = bridge.js.Conn().Request("$JS.API.STREAM.MSG.GET.TELEMETRY", []byte(`{"seq":1}`), testrun.Timeout)
 		require.NoError(t, err)
 		bridge.requireNoRefusals(t)
@@ -316,7 +316,7 @@ func TestNATSConfigMissingPassword(t *testing.T) {
 	for user := range natsPasswords {
 		variable := "NATS_" + strings.ToUpper(user) + "_PASSWORD"
 		t.Run(variable, func(t *testing.T) {
-			t.Setenv(variable, "") // so that it is put back
+			t.Setenv(variable, "") // so that the test restores it
 			require.NoError(t, os.Unsetenv(variable))
 			_, err := server.ProcessConfigFile(filepath.Join(root, "nats.conf"))
 			require.ErrorContains(t, err, variable)
@@ -325,18 +325,17 @@ func TestNATSConfigMissingPassword(t *testing.T) {
 }
 
 func TestNATSConfigPasswordString(t *testing.T) {
-	// The shape that make-certs.sh gives a password, at its worst: digits with an e.
+	// The worst password that make-certs.sh can generate: digits with an e.
 	t.Setenv("NATS_BRIDGE_PASSWORD", "p0123456789e0123456789")
 	opts, err := server.ProcessConfigFile(filepath.Join(root, "nats.conf"))
 	require.NoError(t, err)
 	require.Equal(t, "p0123456789e0123456789", opts.Users[0].Password)
 }
 
-// The block in comments is a promise too: it must parse, and the servers must let
-// each other in.
+// The commented block must work too: it must parse, and the servers must accept each other.
 func TestNATSConfigClusterBlock(t *testing.T) {
 	t.Setenv("NATS_CLUSTER_PASSWORD", "pc-4e5")
-	for _, n := range []string{"1", "2", "3"} { // ports where nobody listens
+	for _, n := range []string{"1", "2", "3"} { // unused ports
 		t.Setenv("NATS_ROUTE_"+n, "nats://route:pc-4e5@127.0.0.1:"+n)
 	}
 	first := startClustered(t, "nats-1")
@@ -346,7 +345,7 @@ func TestNATSConfigClusterBlock(t *testing.T) {
 	require.Eventually(t, func() bool { return first.NumRoutes() > 0 && second.NumRoutes() > 0 }, testrun.Timeout, 10*time.Millisecond)
 }
 
-// startClustered automates what the comment above the block describes.
+// startClustered automates the steps in the comment above the block.
 func startClustered(t *testing.T, name string) *server.Server {
 	t.Helper()
 	conf := read(t, "nats.conf")
@@ -380,7 +379,7 @@ func testOperatorCanUseNatsCLI(t *testing.T) {
 		{"stream ls --names", "TELEMETRY"},
 		{"stream info TELEMETRY", "tenant.*.device.*.*"},
 		{"stream get TELEMETRY 1", "21.5"},
-		{"stream get QUARANTINE --last-for quarantine.cn_mismatch.>", "21.5"}, // as alerts.yml says
+		{"stream get QUARANTINE --last-for quarantine.cn_mismatch.>", "21.5"}, // as in alerts.yml
 		{"sub --stream TELEMETRY --count 1 tenant.>", "21.5"},
 		{"consumer ls TELEMETRY --names", "ingest-workers"},
 		{"consumer next TELEMETRY ingest-workers --count 1", "21.5"},

@@ -16,20 +16,19 @@ import (
 	"mqtt-nats-bridge/internal/golden"
 )
 
-// The golden files have what /metrics of running programs says: internal/admin and
-// internal/ingest write them, and compares the programs with them.
+// The golden files contain the /metrics of running programs. internal/admin and internal/ingest
+// write them and compare the programs with them.
 const (
 	bridgeMetrics = "internal/admin/testdata/metrics.golden"
 	ingestMetrics = "internal/ingest/testdata/metrics.golden"
 )
 
-// metric is one of a golden file.
 type metric struct {
 	help, kind string
 	labels     []string
 }
 
-// served are the metrics of a golden file.
+// served returns the metrics of a golden file.
 func served(t *testing.T, golden string) map[string]*metric {
 	t.Helper()
 	all := map[string]*metric{}
@@ -57,7 +56,7 @@ func served(t *testing.T, golden string) map[string]*metric {
 	return all
 }
 
-// known are the metrics of both programs.
+// known returns the metrics of both programs.
 func known(t *testing.T) map[string]*metric {
 	t.Helper()
 	all := served(t, bridgeMetrics)
@@ -76,7 +75,7 @@ func TestMetricsConventions(t *testing.T) {
 	}
 }
 
-// TestDocumentedMetrics compares the metrics that the pages name with the programs.
+// TestDocumentedMetrics compares the metrics named on the pages with those of the programs.
 func TestDocumentedMetrics(t *testing.T) {
 	t.Parallel()
 	pages, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
@@ -87,14 +86,14 @@ func TestDocumentedMetrics(t *testing.T) {
 		require.NoError(t, err)
 		for _, name := range regexp.MustCompile(`mqttbridge_\w+`).FindAllString(string(content), -1) {
 			name = strings.TrimSuffix(name, "_bucket")
-			if !strings.HasSuffix(name, "_") { // mqttbridge_leaf_…
+			if !strings.HasSuffix(name, "_") { // a prefix such as mqttbridge_leaf_…
 				require.Contains(t, known, name, page)
 			}
 		}
 	}
 }
 
-// The tables of docs/metrics.md are those of the golden files.
+// The tables of docs/metrics.md match the golden files.
 func TestMetricsPage(t *testing.T) {
 	t.Parallel()
 	const page = "docs/metrics.md"
@@ -134,7 +133,7 @@ func requireKnownMetrics(t *testing.T, where, expr string) (used []string) {
 			require.True(t, has, "%s: no metric there has the label %s", where, label)
 		}
 	}
-	// A counter is only of use as a rate, a gauge never is.
+	// A counter must be used as a rate, a gauge must not.
 	for _, m := range regexp.MustCompile(`(rate|increase)?\(?(mqttbridge_\w+)`).FindAllStringSubmatch(expr, -1) {
 		counter := strings.HasSuffix(m[2], "_total") || strings.HasSuffix(m[2], "_bucket")
 		require.Equal(t, counter, m[1] != "", "%s: %s", where, m[0])
@@ -152,7 +151,7 @@ func TestDashboardPanels(t *testing.T) {
 	}
 }
 
-// dashboard checks one and returns the metrics that it shows.
+// dashboard checks a dashboard and returns its metrics.
 func dashboard(t *testing.T, file string) (shown map[string]bool) {
 	t.Helper()
 	type rectangle struct{ X, Y, W, H int }

@@ -19,7 +19,7 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// buffer is a log of several writers.
+// buffer is a log with several writers.
 type buffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -37,8 +37,8 @@ func (b *buffer) String() string {
 	return b.text.String()
 }
 
-// The user bridge of nats.conf may do all that replicas do, from making the bucket
-// to handing a partition over, and the server refuses nothing.
+// The user bridge of nats.conf has all permissions that replicas need, from creating the bucket to
+// handing over a partition. The server refuses nothing.
 func TestReplicaPermissions(t *testing.T) {
 	t.Parallel()
 	s, _ := startNATS(t, filepath.Join(root, "nats.conf"))
@@ -70,7 +70,7 @@ func TestReplicaPermissions(t *testing.T) {
 	holds(first, 8)
 	holds(second, 8)
 
-	if program, err := exec.LookPath("nats"); err == nil { // what docs/replicas.md has an operator do
+	if program, err := exec.LookPath("nats"); err == nil { // the operator's step in docs/replicas.md
 		home := t.TempDir()
 		cmd := exec.Command(program, "--server", s.ClientURL(), "--user", "operator", "--password", natsPasswords["operator"],
 			"kv", "get", "BRIDGE_LANES", "bridge.p3", "--raw")
@@ -85,7 +85,8 @@ func TestReplicaPermissions(t *testing.T) {
 	require.NoError(t, second.Close(context.Background()))
 	require.NotContains(t, log.String(), "iolation")
 	for line := range strings.Lines(log.String()) {
-		// A busy nats-server may answer the first request after its deadline; it is asked again.
+		// A busy nats-server may answer the first request after its deadline, so the request is
+		// repeated.
 		if strings.Contains(line, `"level":"error"`) && !strings.Contains(line, "context deadline exceeded") {
 			require.Fail(t, line)
 		}

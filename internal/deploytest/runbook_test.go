@@ -18,8 +18,8 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// The commands of docs/runbook.md that need the operator of nats.conf run as the page says,
-// with the bridge's own configuration.
+// The commands of docs/runbook.md that need the operator of nats.conf run as written, with the
+// bridge's own configuration.
 func TestRunbookCommands(t *testing.T) {
 	t.Parallel()
 	s, _ := startNATS(t, filepath.Join(root, "nats.conf"))
@@ -55,7 +55,7 @@ func TestRunbookCommands(t *testing.T) {
 	var commands []string
 	for _, m := range regexp.MustCompile("`(mqtt-nats-bridge (?:quarantine|streams) [^`]*)`").FindAllStringSubmatch(page, -1) {
 		require.Contains(t, m[1], " -c bridge.yaml $operator")
-		if !slices.Contains(commands, m[1]) && !strings.Contains(m[1], "quarantine replay") { // which needs more
+		if !slices.Contains(commands, m[1]) && !strings.Contains(m[1], "quarantine replay") { // which needs more permissions
 			commands = append(commands, m[1])
 		}
 	}
@@ -72,12 +72,12 @@ func TestRunbookCommands(t *testing.T) {
 			}
 		}
 	}
-	// Without the flags it is the bridge's user, which may not.
+	// Without the flags the command uses the bridge's user, which lacks the permission.
 	out, err := shell("mqtt-nats-bridge quarantine ls -c bridge.yaml")
 	require.Error(t, err, out)
 	require.Contains(t, out, "nats.user=operator")
 
-	// The CLI's commands, and the CLI's way to be told the user.
+	// The CLI's commands, and the CLI's options for the user.
 	cli := needPeer(t, "nats")
 	_, err = bridge.js.CreateKeyValue(t.Context(), natsjs.KeyValueConfig{Bucket: "BRIDGE_LANES"})
 	require.NoError(t, err)

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// root is the repository, seen from this package.
+// root is the path of the repository, relative to this package.
 const root = "../.."
 
 // read returns a file of the repository.
@@ -29,8 +29,8 @@ func firstGroup(t *testing.T, pattern, s string) string {
 	return m[1]
 }
 
-// stage copies what a deployment consists of to a directory of its own, without
-// the keys and passwords that lie in a developer's checkout.
+// stage copies the files of a deployment to a directory of its own, without the keys and passwords
+// in a developer's checkout.
 func stage(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -46,8 +46,8 @@ func stage(t *testing.T) string {
 	return dir
 }
 
-// needPeer finds a program that not every machine has. Without it the test is
-// skipped, or fails where BRIDGE_REQUIRE_PEERS=1 says that it must be there.
+// needPeer finds a program that is not installed on every machine. If it is missing, the test is
+// skipped, or fails under BRIDGE_REQUIRE_PEERS=1.
 func needPeer(t *testing.T, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)

@@ -17,7 +17,7 @@ func TestConsumersPage(t *testing.T) {
 	t.Run("Python program compiles", testPythonProgramCompiles)
 }
 
-// Before the page begins, dev-1 has sent two temperatures and dev-5 something else.
+// Before the page begins, dev-1 has sent two temperatures and dev-5 another message.
 func testConsumersGetTheirMessages(t *testing.T) {
 	t.Parallel()
 	p := readPage(t, "consumers.md")
@@ -25,13 +25,13 @@ func testConsumersGetTheirMessages(t *testing.T) {
 	f := newFleet(t)
 	s := newSession(t, []string{"nats://127.0.0.1:4222", f.nats.URL}, "nats")
 	f.publish("acme/dev-1", "tenant/acme/device/dev-1/telemetry", `{"temperature":21.5}`, `{"temperature":22}`)
-	f.awaitMessages("TELEMETRY", 2) // devices have no order among them
+	f.awaitMessages("TELEMETRY", 2) // messages of different devices have no order
 	f.publish("acme/dev-5", "tenant/acme/device/dev-5/telemetry", "not JSON")
 	f.awaitMessages("TELEMETRY", 3)
 	s.play(p, nil)
 }
 
-// code is the one block in a language.
+// code returns the only block in a language.
 func (p *page) code(t *testing.T, language string) string {
 	t.Helper()
 	var found []string
@@ -44,7 +44,7 @@ func (p *page) code(t *testing.T, language string) string {
 	return found[0]
 }
 
-// The example is compiled with its package, and run nowhere: it prints.
+// The example is compiled with its package but not run: it prints.
 func testGoProgramIsThePackageExample(t *testing.T) {
 	t.Parallel()
 	example, err := os.ReadFile(filepath.Join("..", "..", "jetstream", "consume", "example_test.go"))
@@ -55,7 +55,7 @@ func testGoProgramIsThePackageExample(t *testing.T) {
 	require.Equal(t, strings.TrimSpace(body), readPage(t, "consumers.md").code(t, "go"))
 }
 
-// That Python reads it is all that can be shown without nats-py.
+// Without nats-py the test can only check that Python parses it.
 func testPythonProgramCompiles(t *testing.T) {
 	t.Parallel()
 	needProgram(t, "python3")

@@ -21,14 +21,14 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// noon is when the broker receives everything.
+// noon is the time at which the broker receives all messages.
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-// password is that of the bridge at the broker.
+// password is the bridge's password at the broker.
 const password = "of the bridge"
 
-// fleet is what a page takes for granted: a broker that attests, a nats-server and a
-// PostgreSQL as processes, a bridge whose limit is too low, ingest.
+// fleet is the environment that a page assumes: an attesting broker, a nats-server and a PostgreSQL
+// as processes, a bridge with a limit that is too low, and ingest.
 type fleet struct {
 	t        *testing.T
 	broker   *broker.Broker
@@ -39,8 +39,8 @@ type fleet struct {
 	ingest   *ingest.Ingest // nil while it is stopped
 }
 
-// newServers starts what a bridge and ingest need; the broker's clock is now, nil for
-// the time of day.
+// newServers starts the servers that a bridge and ingest need. The broker's clock is now; nil: the
+// time of day.
 func newServers(t *testing.T, now func() time.Time) *fleet {
 	t.Helper()
 	f := &fleet{t: t}
@@ -60,7 +60,7 @@ func newServers(t *testing.T, now func() time.Time) *fleet {
 	return f
 }
 
-// newFleet starts bridge and ingest too.
+// newFleet also starts the bridge and ingest.
 func newFleet(t *testing.T) *fleet {
 	t.Helper()
 	f := newServers(t, func() time.Time { return noon })
@@ -71,7 +71,7 @@ func newFleet(t *testing.T) *fleet {
 	return f
 }
 
-// config is the bridge's, with this limit for each device.
+// config returns the bridge's configuration, with this limit for each device.
 func (f *fleet) config(limit string) string {
 	f.t.Helper()
 	file := filepath.Join(f.t.TempDir(), "password")
@@ -84,7 +84,7 @@ log: {format: json}
 `, f.broker.URL(), file, f.nats.URL, limit)
 }
 
-// awaitBridge waits for the sessions of all sixteen lanes, from an offset of its log.
+// awaitBridge waits for the sessions of all sixteen lanes in the log, from an offset on.
 func (f *fleet) awaitBridge(from int) {
 	f.t.Helper()
 	for range 16 {
@@ -144,7 +144,7 @@ func (f *fleet) awaitMessages(stream string, n int) {
 	})
 }
 
-// rows waits until the table telemetry has n.
+// rows waits until the table telemetry has n rows.
 func (f *fleet) rows(n int) {
 	f.t.Helper()
 	f.rowsOf("telemetry", n)
@@ -161,7 +161,7 @@ func (f *fleet) rowsOf(table string, n int) {
 	})
 }
 
-// worked waits until ingest has acknowledged all telemetry, so long ago.
+// worked waits until ingest has acknowledged all telemetry, the last of it longer than ago before now.
 func (f *fleet) worked(ago time.Duration) {
 	f.t.Helper()
 	f.eventually("idle workers", func() bool {
@@ -174,7 +174,7 @@ func (f *fleet) worked(ago time.Duration) {
 	})
 }
 
-// forgets sets how long the quarantine remembers ids and waits for so long, if it is
+// forgets sets the deduplication window of the quarantine. It also waits that long if the window is
 // short.
 func (f *fleet) forgets(window time.Duration) {
 	f.t.Helper()

@@ -16,8 +16,8 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// subscriber is an ingest of before: an MQTT client with a session of its own that
-// writes whatever comes.
+// subscriber is an ingest program from before the migration: an MQTT client with its own session
+// that writes all messages.
 type subscriber struct {
 	t      *testing.T
 	client paho.Client
@@ -38,7 +38,7 @@ func startSubscriber(t *testing.T, f *fleet) *subscriber {
 	return s
 }
 
-// store runs in paho's own goroutine, one message after the other.
+// store runs in paho's own goroutine, one message at a time.
 func (s *subscriber) store(_ paho.Client, m paho.Message) {
 	levels := strings.Split(m.Topic(), "/")
 	_, err := s.db.Exec(context.Background(), "INSERT INTO telemetry (tenant_id, device_id, payload) VALUES ($1, $2, $3)",
@@ -84,12 +84,12 @@ func TestMigratingPage(t *testing.T) {
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, name := range []string{"bridge.log", "ingest.log"} {
-				log, _ := os.ReadFile(filepath.Join(s.Dir, name)) // what there is
+				log, _ := os.ReadFile(filepath.Join(s.Dir, name)) // the lines so far
 				t.Logf("%s:\n%s", name, log)
 			}
 		}
 	})
-	send("dev-1", 3) // before there was a bridge
+	send("dev-1", 3) // before the bridge was installed
 	f.rows(3)
 
 	sessions := func(prefix string) int {

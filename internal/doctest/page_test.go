@@ -12,26 +12,26 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// page is what a page under docs/ has to run.
+// page contains the commands and text of a page under docs/.
 type page struct {
 	name   string
 	blocks []block
-	prose  []string // lines outside of blocks
+	prose  []string // lines outside blocks
 }
 
 // block is a fenced block.
 type block struct {
-	line     int // of its first line of content
+	line     int // of its first content line
 	language string
-	info     string // what follows the language
+	info     string // the text after the language
 	text     string
 	commands []command // of a console block
 }
 
-// command is one command with what it must print.
+// command is a command and its expected output.
 type command struct {
 	line   int
-	text   string // as the page has it
+	text   string // as written on the page
 	prints []string
 	status int
 }
@@ -76,8 +76,7 @@ func parsePage(name, text string) (*page, error) {
 	return p, nil
 }
 
-// parse reads the commands, and refuses a block that would not be run though it may
-// look as if it were.
+// parse reads the commands. It refuses a block that looks executable but would not be run.
 func (b *block) parse(lines []string) error {
 	switch b.language {
 	case "console":
@@ -134,8 +133,8 @@ func goesOn(line string) bool {
 	return false
 }
 
-// file is the name and the text of a block that is one: its first line is a comment
-// with the name alone.
+// file returns the name and the text of a block that represents a file: its first line is a comment
+// that contains only the name.
 func (b *block) file() (name string, ok bool) {
 	first, _, _ := strings.Cut(b.text, "\n")
 	match := regexp.MustCompile(`^(?:#|--) ([a-z-]+\.(?:yaml|sql))$`).FindStringSubmatch(first)
@@ -145,15 +144,14 @@ func (b *block) file() (name string, ok bool) {
 	return match[1], true
 }
 
-// headerLine is a line with a message's header, of which the CLI prints several in
-// whatever order.
+// headerLine matches a line with a message header; the CLI prints several headers in any order.
 var headerLine = regexp.MustCompile(`^[A-Z][a-z]*-[A-Za-z-]+: `)
 
-// says reports whether out has the lines that the page promises, in that order; the
-// first that is missing where not. Headers one below the other may change places.
+// says reports whether out contains the page's lines in that order, and otherwise returns the first
+// missing one. Adjacent headers may be in any order.
 func (c *command) says(out string) (missing string, ok bool) {
 	lines := strings.Split(out, "\n")
-	from, next := 0, 0 // where to look for this line, and for the next that is no header
+	from, next := 0, 0 // where to search for this line, and for the next non-header line
 	for i, want := range c.prints {
 		pattern := regexp.MustCompile(strings.ReplaceAll(regexp.QuoteMeta(squeeze(want)), "…", ".*"))
 		if i == 0 || !headerLine.MatchString(want) || !headerLine.MatchString(c.prints[i-1]) {
@@ -170,7 +168,7 @@ func (c *command) says(out string) (missing string, ok bool) {
 
 func squeeze(line string) string { return strings.Join(strings.Fields(line), " ") }
 
-// inlineCommands are the commands that the page's sentences name.
+// inlineCommands returns the commands that are named in the page's sentences.
 func (p *page) inlineCommands(programs ...string) []string {
 	var found []string
 	for _, span := range regexp.MustCompile("`[^`]+`").FindAllString(strings.Join(p.prose, " "), -1) {
@@ -184,8 +182,8 @@ func (p *page) inlineCommands(programs ...string) []string {
 	return found
 }
 
-// check compares what the sentences name with what is run, and what is not run here
-// against the programs that may not be.
+// check requires that each command in the sentences is also in a block. Blocks that are not run
+// here may only use the programs of elsewhere.
 func (p *page) check(t *testing.T, elsewhere ...string) {
 	t.Helper()
 	var run []string

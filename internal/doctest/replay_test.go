@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Before the page begins, the devices have sent this: dev-1 six messages, of which the
-// limit has let two through; dev-2 two; another's device one as dev-3; dev-5 one that
-// ingest cannot use.
+// Before the page begins, the devices have sent these messages: dev-1 six, of which the limit has
+// accepted two; dev-2 two; a device one message as dev-3, which it is not; dev-5 one that ingest
+// cannot use.
 func TestReplayPage(t *testing.T) {
 	t.Parallel()
 	p := readPage(t, "replay.md")
@@ -32,7 +32,7 @@ func TestReplayPage(t *testing.T) {
 	f.awaitMessages("QUARANTINE", 6)
 
 	s.play(p, map[string]hook{
-		// The tables are those of a moment ago, or what a replay has just fixed.
+		// The tables may show the state before the last command, or after the replay.
 		`psql -At "$DATABASE_URL" -c "SELECT count(*)`:      {before: func() { f.rows(4) }},
 		`psql -At "$DATABASE_URL" -c "SELECT count(*), max`: {before: func() { f.rows(8) }},
 		"id=$(nats stream get QUARANTINE": {before: func() {
@@ -42,7 +42,7 @@ func TestReplayPage(t *testing.T) {
 		"mqtt-nats-bridge quarantine replay --reason bad_payload": {
 			before: func() { f.forgets(100 * time.Millisecond) },
 			after: func() {
-				f.awaitMessages("QUARANTINE", 2) // ingest cannot use it this time either
+				f.awaitMessages("QUARANTINE", 2) // ingest rejects it again
 				f.forgets(2 * time.Minute)
 			},
 		},

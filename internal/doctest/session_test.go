@@ -19,24 +19,24 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// session is the shell in which a page is run.
+// session is the shell that runs a page's commands.
 type session struct {
 	t *testing.T
-	// Dir is where it begins, empty.
+	// Dir is the initial directory, which is empty.
 	Dir string
-	// replace are the page's addresses and the test's.
+	// replace maps the page's addresses to the test's.
 	replace *strings.Replacer
 
 	in    io.Writer
-	lines chan string // of what it prints; closed at its end
+	lines chan string // lines of output; closed at the end
 }
 
 // endMark begins the line after a command's output.
 const endMark = "-- end of the command, exit status "
 
-// newSession starts bash in an empty directory and with an empty home, and with this
-// module's programs on its PATH; programs are what else the page needs. addresses are pairs: the
-// page's, the test's.
+// newSession starts bash in an empty directory and with an empty home, with this module's programs
+// on its PATH. programs are other programs that the page needs. addresses are pairs: the page's,
+// the test's.
 func newSession(t *testing.T, addresses []string, programs ...string) *session {
 	t.Helper()
 	bin := t.TempDir()
@@ -57,7 +57,7 @@ func newSession(t *testing.T, addresses []string, programs ...string) *session {
 		}
 	}
 	cmd.Env = append(cmd.Env, "PATH="+bin+":"+os.Getenv("PATH"), "HOME="+home, "XDG_CONFIG_HOME="+home, "TERM=dumb", "TZ=UTC", "LC_ALL=C.UTF-8")
-	// A group of its own, so that a command that hangs ends with the shell.
+	// The shell has its own process group, so that a hanging command ends with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
@@ -90,7 +90,7 @@ func newSession(t *testing.T, addresses []string, programs ...string) *session {
 	return s
 }
 
-// needProgram skips where a program is missing, or fails where it must be there.
+// needProgram skips the test if a program is missing, or fails if it is required.
 func needProgram(t *testing.T, name string) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
@@ -101,15 +101,15 @@ func needProgram(t *testing.T, name string) {
 	}
 }
 
-// run runs one command and returns what it printed and its exit status.
+// run runs one command and returns its output and its exit status.
 func (s *session) run(text string, terminal bool) (string, int) {
 	s.t.Helper()
 	text = s.replace.Replace(text)
 	if terminal {
 		text = "script -qec " + quote(text) + " /dev/null"
 	}
-	// In braces, so that variables and directory are those of the session; with
-	// nothing on standard input, which is where the session's commands come from.
+	// Braces keep variables and the directory in the session. Standard input is empty, because the
+	// session's commands come from there.
 	_, err := fmt.Fprintf(s.in, "{ %s\n} </dev/null\nprintf '\\n%s%%d\\n' $?\n", text, endMark)
 	require.NoError(s.t, err)
 	var out strings.Builder
@@ -132,8 +132,8 @@ func (s *session) run(text string, terminal bool) (string, int) {
 	}
 }
 
-// play runs the whole page. hooks run around the commands with that beginning, the
-// longest where several fit: what a page takes for granted, and what it leaves out.
+// play runs the whole page. A hook runs around the commands that begin with its key; the longest
+// matching key counts. Hooks do the steps that a page assumes or leaves out.
 func (s *session) play(p *page, hooks map[string]hook) {
 	s.t.Helper()
 	used := map[string]bool{}
@@ -152,13 +152,13 @@ func (s *session) play(p *page, hooks map[string]hook) {
 					longest = beginning
 				}
 			}
-			around := hooks[longest] // none where there is no beginning
+			around := hooks[longest] // nil if no key matches
 			used[longest] = true
 			if around.before != nil {
 				around.before()
 			}
 			out, status := s.run(c.text, b.info == "terminal")
-			// All errors of a page together.
+			// Report all errors of a page together.
 			if status != c.status {
 				s.t.Errorf("%s:%d: exit status %d, the page says %d\n$ %s\n%s", p.name, c.line, status, c.status, c.text, out)
 			}
@@ -177,7 +177,7 @@ func (s *session) play(p *page, hooks map[string]hook) {
 
 type hook struct{ before, after func() }
 
-// quote makes text one word of bash.
+// quote quotes text as one bash word.
 func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
 func TestSessionState(t *testing.T) {

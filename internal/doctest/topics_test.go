@@ -20,8 +20,8 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// TestTopicsPage maps the page's topics, then sends one through a broker for each layout and
-// finds it under the subject that the page names.
+// TestTopicsPage maps the page's topics, then sends one through a broker for each layout and finds
+// it under the subject on the page.
 func TestTopicsPage(t *testing.T) {
 	t.Parallel()
 	p := readPage(t, "topics.md")
@@ -48,8 +48,8 @@ func TestTopicsPage(t *testing.T) {
 	}
 }
 
-// requireStored runs a bridge with the configuration against a mosquitto, publishes to each
-// topic, and requires one message in the streams under each subject.
+// requireStored runs a bridge with the configuration against a mosquitto, publishes to each topic,
+// and requires one message in the streams under each subject.
 func requireStored(t *testing.T, file string, sent [][2]string) {
 	broker := peers.Mosquitto(t, peers.MosquittoOptions{})
 	server, err := embedded.Open(embedded.Options{StoreDir: t.TempDir()})

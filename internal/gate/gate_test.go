@@ -20,7 +20,7 @@ import (
 
 const listener = "ssl:default"
 
-// closed is an EMQX after its start: the listener is closed, the lanes are connected.
+// closed is an EMQX after its start, with a closed listener and connected lanes.
 func closed(t *testing.T) (*emqxtest.API, gate.Options) {
 	t.Helper()
 	api := emqxtest.Start(t)
@@ -115,7 +115,7 @@ func TestRunEMQXRestart(t *testing.T) {
 	api.Change(func(s *emqxtest.State) { s.Fail = 503 })
 	eventually(func() bool { return log.count("EMQX API unavailable") == 1 })
 	api.Change(func(s *emqxtest.State) {
-		s.Fail, s.Sessions = 0, map[string]emqx.Session{} // sessions are gone with a restart
+		s.Fail, s.Sessions = 0, map[string]emqx.Session{} // a restart loses the sessions
 		s.Listeners[listener] = emqx.Listener{ID: listener}
 	})
 	eventually(func() bool { return log.count("listener closed, waiting") == 1 })

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// exampled are the packages for consumers of your own: everything that they start from has an
-// Example. The exceptions have their reason.
+// exampled are the packages for external consumers. Each of their entry points has an Example,
+// except those listed with a reason.
 var exampled = map[string]map[string]string{
 	"subjects": {
 		"Attestation": "data: see ExamplePrefix_Cut",
@@ -27,7 +27,7 @@ var exampled = map[string]map[string]string{
 	},
 }
 
-// Every exported function, constructor and type has an Example that runs.
+// Each exported function, constructor and type has an Example that runs.
 func TestExamples(t *testing.T) {
 	t.Parallel()
 	for dir, exceptions := range exampled {

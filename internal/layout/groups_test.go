@@ -38,7 +38,7 @@ func TestImportGroups(t *testing.T) {
 	}))
 }
 
-// ungrouped returns what is wrong with the order of imports, or "".
+// ungrouped describes an error in the order of imports, or returns "".
 func ungrouped(files *token.FileSet, imports []*ast.ImportSpec) string {
 	for i, next := range imports[min(1, len(imports)):] {
 		last := imports[i]

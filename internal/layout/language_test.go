@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// phrases must not be in Go strings, comments, Markdown and deployment files: each has a standard term. A break of
-// the line counts as a space.
+// phrases must not be in Go strings, comments, Markdown and deployment files: each has a standard
+// term. A line break counts as a space.
 var phrases = map[string]*regexp.Regexp{
 	"counted out (dropped)":                                   regexp.MustCompile(`(?i)\bcounted out\b`),
 	"is away (is unreachable)":                                regexp.MustCompile(`(?i)\b(is|are|was|were|be) away\b`),
@@ -50,7 +50,7 @@ var phrases = map[string]*regexp.Regexp{
 	"given up for good (closed permanently)":                  regexp.MustCompile(`(?i)\b(give|given|gave) (it |the connection )?up for good\b`),
 }
 
-// allowed has the real uses: file → phrase → why.
+// allowed maps a file and a phrase to the reason for a legitimate use.
 var allowed = map[string]map[string]string{
 	"CHANGELOG.md": {
 		"under way (in flight, in progress)":                 "quotes former log messages",
@@ -68,7 +68,7 @@ type passage struct {
 	text string
 }
 
-// TestLanguage keeps the banned phrases out of everything that a reader meets.
+// TestLanguage keeps the banned phrases out of all published text.
 func TestLanguage(t *testing.T) {
 	t.Parallel()
 	used := map[string]bool{}
@@ -118,7 +118,7 @@ func passages(t *testing.T, path string) []passage {
 	return nil
 }
 
-// paragraphs are the parts of a page between empty lines, each on one line.
+// paragraphs returns the parts of a page between empty lines, each on one line.
 func paragraphs(page string) (all []passage) {
 	line := 1
 	for _, p := range strings.Split(page, "\n\n") {
@@ -128,7 +128,7 @@ func paragraphs(page string) (all []passage) {
 	return all
 }
 
-// lines are the lines of a file that is neither Go nor Markdown.
+// lines returns the lines of a file that is neither Go nor Markdown.
 func lines(text string) (all []passage) {
 	for i, l := range strings.Split(text, "\n") {
 		all = append(all, passage{i + 1, strings.TrimSpace(l)})
@@ -136,7 +136,7 @@ func lines(text string) (all []passage) {
 	return all
 }
 
-// goPassages are the strings of a file, and its comments: lines that follow each other are one.
+// goPassages returns the strings and comments of a file; consecutive comment lines are one passage.
 func goPassages(text []byte) (all []passage) {
 	files := token.NewFileSet()
 	file := files.AddFile("", files.Base(), len(text))

@@ -56,8 +56,7 @@ func TestImports(t *testing.T) {
 	t.Run("daemon contains no test broker", testDaemonContainsNoTestBroker)
 }
 
-// The table maps a package to what it must not depend on,
-// however far away, and why.
+// The table maps a package to its forbidden dependencies, direct or indirect, with the reason.
 func testPackagesHaveNoForbiddenDependency(t *testing.T) {
 	t.Parallel()
 	const noMQTT = "the NATS side knows nothing of MQTT"
@@ -94,7 +93,7 @@ func testPackagesHaveNoForbiddenDependency(t *testing.T) {
 		for _, dep := range p.Deps {
 			for path, why := range rules {
 				if path == "os" && name == "subjects" {
-					// fmt reaches os; importing it is what counts.
+					// fmt depends on os; only a direct import counts.
 					require.NotContains(t, p.Imports, path, why)
 					continue
 				}
@@ -136,14 +135,13 @@ func testPointOneWay(t *testing.T) {
 			from, to := rank(path), rank(imported)
 			within := strings.HasPrefix(path, module+"/jetstream/") && strings.HasPrefix(imported, module+"/jetstream/") ||
 				strings.HasPrefix(path, module+"/bridge/") && strings.HasPrefix(imported, module+"/bridge/") ||
-				strings.HasPrefix(imported, path+"/") // a package's own rooms
+				strings.HasPrefix(imported, path+"/") // a package's own subpackages
 			require.True(t, to < from || to == from && (from == 3 || within), "%s imports %s", path, imported)
 		}
 	}
 }
 
-// What runs in production must not start a
-// broker or a server by accident.
+// Production code must not start a broker or a server by accident.
 func testDaemonContainsNoTestBroker(t *testing.T) {
 	t.Parallel()
 	daemon := list(t)[module+"/internal/daemon"]
@@ -157,9 +155,9 @@ func testDaemonContainsNoTestBroker(t *testing.T) {
 	}
 }
 
-// TestArchitectureTable compares the table of packages in ARCHITECTURE.md with the code: every
-// package has a row, and the row has its direct imports of this module, tests left out. With
-// -update it writes them.
+// TestArchitectureTable compares the table of packages in ARCHITECTURE.md with the code. Each
+// package has a row with its direct imports of this module, without those of tests. With -update
+// the test writes them.
 func TestArchitectureTable(t *testing.T) {
 	t.Parallel()
 	const name = "../../ARCHITECTURE.md"
@@ -193,7 +191,7 @@ func TestArchitectureTable(t *testing.T) {
 	}
 }
 
-// importsOf returns what these packages import of the module, themselves left out.
+// importsOf returns the packages of the module that these packages import, without themselves.
 func importsOf(all map[string]pkg, names []string) string {
 	var imports []string
 	for _, name := range names {

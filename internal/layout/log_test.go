@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An alert on warnings and errors goes by component, as
-// /readyz does. It is named right behind the level, where this test can see it.
+// Alerts on warnings and errors use component, as /readyz does. It directly follows the level,
+// where this test can find it.
 func TestLogComponent(t *testing.T) {
 	t.Parallel()
 	levels := 0
@@ -61,7 +61,7 @@ func begins(call *ast.CallExpr) bool {
 	return level == "Warn"
 }
 
-// method is the name of the method that is called, and what it is called on.
+// method returns the name of the called method, and its receiver.
 func method(call *ast.CallExpr) (of ast.Expr, name string) {
 	selector, ok := call.Fun.(*ast.SelectorExpr)
 	if !ok {

@@ -18,14 +18,14 @@ import (
 // maxName is the longest name of a test with its case, in bytes.
 const maxName = 60
 
-// sentence finds the words that make a name a sentence: a test is named for its subject, and a case says
-// what is true of it.
+// sentence finds the words that turn a name into a sentence. A test is named for its subject, and a
+// case states a fact about it.
 var sentence = regexp.MustCompile(`^Test(An?|The|What|Where|When|Nothing|Every|All|Each)[A-Z][a-z]|` +
 	`[a-z0-9](Is|Are|Was|Were|Be|Does|Do|Has|Have|May|Must|Can|Cannot|Never|Needs|Keeps|Takes|Goes|Ends|Gets|Comes|Says|Makes|Means)([A-Z]|$)`)
 
-// TestNames bounds the names of tests and of their literal cases, refuses names that are sentences, and makes
-// sure that the pages name only tests and cases that exist. A name that ends in "…" or follows -run is
-// the beginning of at least one.
+// TestNames bounds the names of tests and of their literal cases, and refuses names that are
+// sentences. The pages may name only tests and cases that exist. A name that ends in "…" or follows
+// -run is the beginning of at least one.
 func TestNames(t *testing.T) {
 	t.Parallel()
 	cases := map[string][]string{} // of each test
@@ -76,8 +76,8 @@ var (
 	quoted = regexp.MustCompile("(-run '?\\^?)?\\b((?:Test|Fuzz)[A-Z]\\w+)(/[^\\s`',;)…]+)?(…?)")
 )
 
-// exists reports whether there is such a test, or one that begins so, with the case: one of its literal cases,
-// where it has any.
+// exists reports whether a test has this name, or begins with it if begins is set. If the test has
+// literal cases, the case must be one of them.
 func exists(cases map[string][]string, name, of string, begins bool) bool {
 	if of == "" && begins {
 		for n := range cases {

@@ -13,13 +13,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// libraries know neither the keys of the configuration nor commands: what an operator can do
-// about their errors is in internal/advice, where the configuration is known.
+// libraries may name neither keys of the configuration nor commands. Advice for the operator
+// belongs in internal/advice, where the configuration is known.
 var libraries = []string{"subjects", "bridge", "mqtt", "jetstream", "internal/lease"}
 
 var operatorWords = regexp.MustCompile(`\b(mqtt|nats|streams|lanes?|limits|identity|quarantine|telemetry|database|admin)\.[a-z]+(_[a-z]+)*\b|\b[a-z]+_dir\b|\bmqtt-nats-bridge [a-z]|\bnats (kv|stream|consumer) [a-z]|\bnats\.conf\b`)
 
-// operatorWordsAllowed has the real uses: a string, and why.
+// operatorWordsAllowed maps a legitimate string to the reason.
 var operatorWordsAllowed = map[string]string{
 	"waits for the hub, which sources it; see nats.mode leaf of mqtt-nats-bridge": "the description of a stream, for those who find it at the server",
 	"which replica of mqtt-nats-bridge leases which partition":                    "the description of a bucket, for the same",
@@ -48,7 +48,7 @@ func TestLibraryStrings(t *testing.T) {
 				}
 				lit = strings.Trim(lit, "\"`")
 				if tok != token.STRING || strings.Contains(lit, "/") && !strings.Contains(lit, " ") || strings.Contains(lit, "json:") {
-					continue // an import path, a tag
+					continue // an import path or a tag
 				}
 				read++
 				if found := operatorWords.FindString(lit); found != "" && operatorWordsAllowed[lit] == "" {

@@ -15,7 +15,7 @@ import (
 	"mqtt-nats-bridge/jetstream/leaf"
 )
 
-// alone is a leaf node without a hub, and JetStream in it.
+// alone is a leaf node without a hub, with its JetStream.
 func alone(t *testing.T, env ...string) (node *leaf.Leaf, c *config.Config, local natsjs.JetStream) {
 	t.Helper()
 	const nowhere = "127.0.0.1:1"
@@ -42,8 +42,8 @@ func TestNodeLimits(t *testing.T) {
 	t.Run("store paused without an answer is resumed", testStorePausedWithoutAnAnswerIsResumed)
 }
 
-// A hub that claims more than there ever was here may lack what is here: the store was
-// put back from an older copy, or another bridge uses the domain.
+// If a hub claims more messages than the local store ever had, it may lack local messages: the
+// store was restored from an older copy, or another bridge uses the domain.
 func testHubAheadOfLocalStoreIsIgnored(t *testing.T) {
 	t.Parallel()
 	node, c, local := alone(t)
@@ -77,8 +77,8 @@ func testHubAheadOfLocalStoreIsIgnored(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A stalled disk answers too late: the streams are paused although the answer was an error,
-// and must be resumed like any others.
+// A stalled disk answers too late. The streams are paused although the answer was an error, and
+// must be resumed like any others.
 func testStorePausedWithoutAnAnswerIsResumed(t *testing.T) {
 	t.Parallel()
 	node, c, local := alone(t, "BRIDGE_NATS_LEAF_MAX_AGE=1h")

@@ -18,8 +18,7 @@ func TestNode(t *testing.T) {
 	t.Run("acks of unreachable hub are kept", testAcksOfUnreachableHubAreKept)
 }
 
-// The hub's streams are checked every half minute: a problem has existed since it was first
-// seen.
+// The hub's streams are checked every 30 s. A problem dates from its first detection.
 func testHubStreamProblemKeepsItsStartTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -36,8 +35,8 @@ func testHubStreamProblemKeepsItsStartTime(t *testing.T) {
 	})
 }
 
-// A hub loses its latest minutes in a power cut. The messages that it had confirmed before
-// must be kept here until it is reachable and confirms them again.
+// A hub can lose its latest minutes in a power cut. The local store must keep the messages that the
+// hub had confirmed before, until the hub is reachable and confirms them again.
 func testAcksOfUnreachableHubAreKept(t *testing.T) {
 	t.Parallel()
 	n := &Node{config: config.Leaf{Keep: 5 * time.Minute}}
@@ -50,7 +49,7 @@ func testAcksOfUnreachableHubAreKept(t *testing.T) {
 	require.Empty(t, report(0, 1000))
 	require.Empty(t, report(time.Minute, 2000))
 	require.Equal(t, map[string]uint64{"S": 1000}, report(5*time.Minute, 2500))
-	// Unreachable for an hour, then back without its latest minutes.
+	// The hub is unreachable for an hour, then returns without its latest minutes.
 	require.Equal(t, map[string]uint64{"S": 1000}, n.safeToPurge())
 	require.Equal(t, map[string]uint64{"S": 1800}, report(65*time.Minute, 1800))
 	require.Equal(t, map[string]uint64{"S": 1800}, report(66*time.Minute, 3000))

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fill adds n ticks in which a counter gains gain each.
+// fill adds n ticks in which a counter grows by gain each.
 func fill(h *History, begin time.Time, n int, gain float64) (end time.Time) {
 	for i := range n {
 		h.Add(begin.Add(time.Duration(i)*tick), []Measure{

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// counted is a program that counts how often it is asked.
+// counted is a program that counts its requests.
 type counted struct{ measures, views atomic.Int64 }
 
 func (c *counted) Measures() []Measure {

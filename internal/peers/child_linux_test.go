@@ -15,7 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// orphanMaker is set in the copy of the test binary that is to die first.
+// orphanMaker is set in the copy of the test binary that exits first.
 const orphanMaker = "PEERS_TEST_ORPHAN_MAKER"
 
 func TestPeersDieWithAKilledTestBinary(t *testing.T) {
@@ -41,7 +41,7 @@ func TestPeersDieWithAKilledTestBinary(t *testing.T) {
 	require.Eventually(t, func() bool { return gone(pid) }, testrun.Timeout, time.Millisecond)
 }
 
-// gone reports whether a process has ended, reaped by its parent or not.
+// gone reports whether a process has ended, even if its parent has not reaped it.
 func gone(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -16,7 +16,7 @@ func TestClusterLeaderLoss(t *testing.T) {
 	testrun.SkipQuick(t, "waits for elections, as do all tests that use a cluster")
 	c := Cluster(t)
 	nc, err := nats.Connect(c.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.Timeout(testrun.Timeout),
-		// It may be connected to the node that is frozen, which does not say goodbye.
+		// The client may be connected to the frozen node, which does not close the connection.
 		nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2))
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)

@@ -25,7 +25,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// session connects with a kept session and hands what comes to got.
+// session connects with a persistent session and passes received messages to got.
 func session(t *testing.T, url, id string, got chan<- paho.Message, change func(*paho.ClientOptions)) (paho.Client, error) {
 	t.Helper()
 	o := paho.NewClientOptions().AddBroker(url).SetClientID(id).SetProtocolVersion(4).SetCleanSession(false).
@@ -191,7 +191,7 @@ func testCutsAndRecovers(t *testing.T) {
 	speak := func() (net.Conn, error) {
 		c, err := net.Dial("tcp", p.Addr)
 		if err != nil {
-			return nil, err // the reset may come as early as this
+			return nil, err // the reset may arrive as early as here
 		}
 		t.Cleanup(func() { c.Close() })
 		_ = c.SetDeadline(time.Now().Add(testrun.Timeout))
@@ -222,7 +222,7 @@ func testCutsAndRecovers(t *testing.T) {
 	require.Equal(t, 4, p.Total())
 }
 
-// echoes serves a listener that sends back what it gets.
+// echoes serves a listener that sends back all data.
 func echoes(t *testing.T) string {
 	return Serve(t, func(c net.Conn) { _, _ = io.Copy(c, c) })
 }
@@ -278,7 +278,7 @@ func testImpairsAndRestoresALink(t *testing.T) {
 		silent(c)
 	}
 	say(c, "f")
-	hear(c, "f") // nothing of it was lost
+	hear(c, "f") // no data was lost
 
 	p.Impair(Impairment{Latency: 20 * time.Millisecond}, Impairment{Rate: 100})
 	began := time.Now()

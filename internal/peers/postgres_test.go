@@ -28,7 +28,7 @@ func TestPostgresRestart(t *testing.T) {
 	_, err = db.Exec(t.Context(), "CREATE TABLE t AS SELECT 7 AS n")
 	require.NoError(t, err)
 	url := p.URL
-	p.Restart() // with a client still there
+	p.Restart() // with a client still connected
 	require.Equal(t, url, p.URL)
 	require.Equal(t, 7, query("SELECT n FROM t"))
 	p.Kill9()

@@ -67,8 +67,8 @@ func TestCompileDefaults(t *testing.T) {
 		require.Equal(t, natsjs.AckExplicitPolicy, got.Config.AckPolicy)
 		require.Equal(t, 10_000, got.Config.MaxAckPending)
 		require.Equal(t, 30*time.Second, got.Config.AckWait)
-		// What came before the first worker is kept for it; the stream notifies
-		// its consumers of new messages asynchronously.
+		// Messages from before the first worker are kept for it; the stream notifies its consumers
+		// of new messages asynchronously.
 		require.Eventually(t, func() bool {
 			info, err := consumer.Info(ctx)
 			return err == nil && info.NumPending == 1
@@ -95,7 +95,7 @@ func TestCompileTopics(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		yaml string
-		want []string // beginning of each error
+		want []string // the beginning of each error
 	}{
 		"nothing wrong": {"topics: ['a/{tenant}/{device}']", nil},
 		"no device":     {"topics:\n- a/{tenant}/b", []string{"bridge.yaml:2: topics[0].topic: topic pattern \"a/{tenant}/b\" does not identify the device: it lacks {device}"}},

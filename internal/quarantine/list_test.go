@@ -17,7 +17,6 @@ func (r *rig) reader() *Reader {
 	return &Reader{JetStream: r.js, Stream: r.Stream, Rules: r.Rules}
 }
 
-// sequences are those of a list.
 func sequences(messages []Message) (all []uint64) {
 	for _, m := range messages {
 		all = append(all, m.Sequence)
@@ -110,7 +109,7 @@ func TestList(t *testing.T) {
 	t.Run("foreign message is listed", testForeignMessageIsListed)
 }
 
-// A replay that is in progress keeps a note in the quarantine.
+// A replay in progress keeps a note in the quarantine.
 func testClaimsAreNotListed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -126,7 +125,7 @@ func testClaimsAreNotListed(t *testing.T) {
 	require.Empty(t, latest)
 }
 
-// Anybody with the right may publish into the quarantine.
+// Any user with the permission may publish to the quarantine.
 func testForeignMessageIsListed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -152,8 +151,8 @@ func TestReplayCommand(t *testing.T) {
 	require.Equal(t, "cannot be replayed: only the first 4 bytes were kept", m.Replay("bridge.yaml"))
 }
 
-// What is pasted from the page is one argument, whatever a device
-// is called.
+// A command copied from the page passes the device's name as one argument, whatever characters it
+// contains.
 func TestQuote(t *testing.T) {
 	t.Parallel()
 	bash, err := exec.LookPath("bash")

@@ -21,15 +21,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// rig is a server with the streams of a bridge, and what was rejected.
+// rig is a server with the streams of a bridge and the rejected messages.
 type rig struct {
 	t  *testing.T
 	js natsjs.JetStream
 	Options
 }
 
-// newRig creates streams with the shortest deduplication window that nats-server allows:
-// a message that is stored once is so for another reason.
+// newRig creates streams with the shortest deduplication window that nats-server allows, so that
+// exactly-once results cannot come from server-side deduplication.
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	server, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: -1})
@@ -62,7 +62,7 @@ func newRig(t *testing.T) *rig {
 	}}
 }
 
-// reject puts a message where the bridge would.
+// reject publishes a message to the quarantine as the bridge would.
 func (r *rig) reject(reason, topic, id string, payload []byte, more map[string]string) {
 	r.t.Helper()
 	subject, err := subjects.FromTopic(topic)
@@ -114,7 +114,7 @@ func (r *rig) ids(stream string) map[string]int {
 	return ids
 }
 
-// outlastIDs returns once the stream has forgotten every id of before.
+// outlastIDs returns once every id of before has left the deduplication window.
 func (r *rig) outlastIDs(stream, subject string) {
 	r.t.Helper()
 	deadline := time.Now().Add(testrun.Timeout)
@@ -187,12 +187,12 @@ func testMessageIsStoredForItsDeviceAndRemoved(t *testing.T) {
 	require.Equal(t, want, r.ids("TELEMETRY"))
 }
 
-// Wherever a run was killed, the next one completes it: the states that it can leave
-// are created here one by one, with the ids outside the deduplication window.
+// Wherever a run is killed, the next one completes it. The states that a killed run can leave are
+// created here one by one, with the ids outside the deduplication window.
 func TestInterruptedReplay(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		stored, deleted int // of the claimed
+		stored, deleted int // of the claimed messages
 	}{
 		"before the first was published":        {0, 0},
 		"while they were published":             {3, 0},
@@ -308,7 +308,7 @@ func testRejectedMessagesStayAndAreCounted(t *testing.T) {
 	require.Equal(t, map[string]int{"1": 1, "2": 1, "3": 1, "6": 1}, left, "and no claim")
 }
 
-// What workers give up has been in its stream before.
+// A message that a worker dead-letters was in its stream before.
 func testMessageAWorkerGaveUpIsRestoredUnchanged(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -337,8 +337,8 @@ func testMessageAWorkerGaveUpIsRestoredUnchanged(t *testing.T) {
 	}, all[0].Header)
 }
 
-// A worker's second copy has the id of the first: while the stream remembers that, the
-// message would be in quarantine no more.
+// A worker's second copy has the id of the first: within the deduplication window the stream would
+// drop it.
 func testMessageAWorkerJustGaveUpStays(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -27,7 +27,7 @@ func testStatusAndExpiryAreRead(t *testing.T) {
 	}
 }
 
-// An entry that revokes and has other errors revokes.
+// An entry that revokes is applied even if it has other errors.
 func testRevocationCountsDespiteOtherErrors(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{`{"status":"REVOKED","not_after":"tomorrow"}`, `{"status":"REVOKED","not_after":7}`} {

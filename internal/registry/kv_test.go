@@ -67,7 +67,7 @@ func TestKV(t *testing.T) {
 	put("acme.dev-1", `{"status":"REVOKED"}`)
 	t.Logf("a revocation is in force after %s", is(t, k, c, "acme/dev-1", certificates.Certificate{Status: "REVOKED"}, true))
 
-	// What cannot be read leaves what was known, is named, and logged once.
+	// An unreadable entry keeps its previous state, is reported, and logged once.
 	put("acme.dev-1", `{"status":"ACTIVE"}`)
 	is(t, k, c, "acme/dev-1", active(0), true)
 	for range 3 {
@@ -81,7 +81,8 @@ func TestKV(t *testing.T) {
 	is(t, k, c, "acme/dev-1", active(0), true)
 	require.Equal(t, 1, log.count(`"key":"acme.dev-1"`))
 
-	// The server restarts: stale, then everything again, including the last valid one.
+	// After a server restart the state is stale, then everything is read again, including the last
+	// valid entry.
 	server.Stop()
 	state = eventually(t, "stale", k, State.Stale)
 	require.Equal(t, 2, state.Entries, "last known state is used")

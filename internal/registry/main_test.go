@@ -56,7 +56,7 @@ func loaded(s Source) bool {
 	}
 }
 
-// is waits until a certificate is as wanted, and returns how long that took.
+// is waits until a certificate has the wanted state, and returns how long that took.
 func is(t *testing.T, s Source, c *certificates.Live, name string, want certificates.Certificate, known bool) time.Duration {
 	t.Helper()
 	began := time.Now()

@@ -24,7 +24,7 @@ const table = `CREATE TABLE device_certificates (
 	PRIMARY KEY (tenant_id, device_id)
 )`
 
-// trigger is that of docs/registry.md.
+// trigger is the trigger of docs/registry.md.
 const trigger = `
 CREATE FUNCTION notify_device_certificates() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -104,7 +104,7 @@ func testTableAndNotificationsAreRead(t *testing.T) {
 		insert("acme", "dev-1", "ACTIVE", "NULL"), insert("acme", "dev-2", "active", "'2027-01-31T00:00:00Z'"),
 		insert("acme", "dev-3", "ACTIVE", "'infinity'"), insert("acme", "dev-4", "ACTIVE", "'-infinity'"),
 		insert("acme", "dev-5", "SUSPENDED", "NULL"))
-	// So long that nothing but a notification can bring a change.
+	// The interval is so long that only a notification can bring a change.
 	p, c := d.follow(24 * time.Hour)
 	<-p.Loaded()
 	require.Equal(t, 5, p.State().Entries)
@@ -125,14 +125,15 @@ func testTableAndNotificationsAreRead(t *testing.T) {
 	d.exec(`UPDATE device_certificates SET device_id = 'dev-9' WHERE device_id = 'dev-3'`)
 	is(t, p, c, "acme/dev-9", active(0), true)
 	is(t, p, c, "acme/dev-3", certificates.Certificate{}, false)
-	// More in one go than are read one by one.
+	// There are more in one batch than are read one by one.
 	d.exec(`INSERT INTO device_certificates SELECT 'many', i::text, 'ACTIVE', NULL FROM generate_series(1, 5000) i`)
 	eventually(t, "5,000 more", p, func(s State) bool { return s.Entries == 5005 })
 	d.exec(`TRUNCATE device_certificates`)
 	eventually(t, "none", p, func(s State) bool { return s.Entries == 0 })
 }
 
-// A firewall drops an idle connection silently. Until that is noticed nothing is revoked, and the state must not pass for a fresh one.
+// A firewall drops an idle connection silently. Until that is noticed, no revocation arrives, and
+// the state must not pass for a fresh one.
 func testSilentConnectionLossMakesStateStale(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t, table, trigger, insert("acme", "dev-1", "ACTIVE", "NULL"))
@@ -151,8 +152,8 @@ func testSilentConnectionLossMakesStateStale(t *testing.T) {
 	is(t, p, c, "acme/dev-1", certificates.Certificate{Status: "REVOKED"}, true)
 }
 
-// A view may have rows that name nobody: an outer join has. They must not keep the
-// others, and a revocation among them, from being read.
+// A view may have rows without a name, for instance from an outer join. They must not prevent other
+// rows, including revocations, from being read.
 func testRowWithoutTenantOrDeviceIsSkipped(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t,
@@ -189,8 +190,7 @@ func testLATIN1DatabaseHasTheSameDeviceIds(t *testing.T) {
 	is(t, p, c, "acmé/dev-2", certificates.Certificate{Status: "REVOKED"}, true)
 }
 
-// The URL is read at each connect, and what is wrong with it
-// is a problem and not the end.
+// The URL is read at each connect. An error in it is reported and does not end the source.
 func TestDatabasePasswordRotated(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t, table, insert("acme", "dev-1", "ACTIVE", "NULL"),
@@ -267,7 +267,7 @@ func testDatabaseProblemsAreReported(t *testing.T) {
 	eventually(t, "no column", p, func(s State) bool {
 		return s.Advice == "the table needs the columns tenant_id, device_id, status and not_after, see docs/registry.md"
 	})
-	// Types other than text serve too.
+	// Types other than text work too.
 	d.exec(`ALTER TABLE device_certificates ADD COLUMN not_after timestamp`,
 		`INSERT INTO device_certificates VALUES (17, 'f47ac10b-58cc-4372-a567-0e02b2c3d479', NULL, '2027-01-31'),
 			(18, 'f47ac10b-58cc-4372-a567-0e02b2c3d479', 'ACTIVE', '2027-01-31')`)

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pseudoTerminal is the two ends of a terminal, and what the program wrote to it.
+// pseudoTerminal is both ends of a terminal and the text written by the program.
 type pseudoTerminal struct {
 	keyboard *os.File
 	program  *os.File
@@ -43,7 +43,7 @@ func newPseudoTerminal(t *testing.T) *pseudoTerminal {
 			p.mu.Lock()
 			p.text.Write(buffer[:n])
 			p.mu.Unlock()
-			if err != nil { // the program's end is closed
+			if err != nil { // the program's end of the terminal is closed
 				return
 			}
 		}
@@ -51,16 +51,16 @@ func newPseudoTerminal(t *testing.T) *pseudoTerminal {
 	return p
 }
 
-// close returns all that was written.
+// close returns all output.
 func (p *pseudoTerminal) close(t *testing.T) string {
 	t.Helper()
-	// The goroutine that reads keys ends with the input, as nothing else ends it.
+	// Only the end of the input ends the goroutine that reads keys.
 	_, err := p.keyboard.WriteString("\n\x04")
 	require.NoError(t, err)
 	require.NoError(t, p.program.Close())
 	p.read.Wait()
 	require.NoError(t, p.keyboard.Close())
-	return strings.TrimSuffix(p.text.String(), "\r\n") // the echo
+	return strings.TrimSuffix(p.text.String(), "\r\n") // the echoed key
 }
 
 func (p *pseudoTerminal) mode(t *testing.T) unix.Termios {
@@ -76,7 +76,7 @@ func TestInteract(t *testing.T) {
 		"return": func(*testing.T, *pseudoTerminal, *Screen, <-chan byte) {},
 		"key": func(t *testing.T, p *pseudoTerminal, _ *Screen, keys <-chan byte) {
 			t.Helper()
-			_, err := p.keyboard.WriteString("q") // without a line's end
+			_, err := p.keyboard.WriteString("q") // without a newline
 			require.NoError(t, err)
 			require.Equal(t, byte('q'), <-keys)
 		},

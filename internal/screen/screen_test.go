@@ -12,8 +12,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// terminal understands what a screen writes. Wherever text would wrap or scroll
-// it fails: a frame must do neither.
+// terminal interprets the output of a screen. It fails if text would wrap or scroll: a frame must
+// do neither.
 type terminal struct {
 	t             require.TestingT
 	columns, rows int

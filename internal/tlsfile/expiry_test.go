@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// certificate is a self-signed one as PEM.
+// certificate returns a self-signed certificate as PEM.
 func certificate(t *testing.T, notAfter time.Time) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

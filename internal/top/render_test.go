@@ -19,7 +19,7 @@ import (
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-// view is a program with two lanes, of which the second does not store.
+// view is a program with two lanes; the second does not store.
 func view() *page.View {
 	lane := func(name string, state page.Cell) []page.Cell {
 		return []page.Cell{page.Text(name), state, page.Text("12"), page.FillCell(0.5)}
@@ -113,8 +113,8 @@ bridge-1  not storing        12    50 %
 
 var colours = regexp.MustCompile("\x1b\\[[0-9;]+m")
 
-// TestRenderBounds requires that no line wraps, no screen scrolls, and
-// the only escape sequences are colours.
+// TestRenderBounds requires that no line wraps, no screen scrolls, and the only escape sequences
+// are colours.
 func TestRenderBounds(t *testing.T) {
 	t.Parallel()
 	name := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// referenceAnswers reads a whole stream in one call, as ackInterceptor must read it in
-// pieces: what is for nats.go, the answers, and whether the connection must end.
+// referenceAnswers reads a whole stream in one call; ackInterceptor must get the same result in
+// pieces. It returns the data for nats.go, the answers, and whether the connection must end.
 func referenceAnswers(stream string) (passed string, answers []string, bad bool) {
 	for stream != "" {
 		if stream[0] < ' ' || stream[0] > '~' {
@@ -26,7 +26,7 @@ func referenceAnswers(stream string) (passed string, answers []string, bad bool)
 			continue
 		}
 		if !ended && len(line) < maxLine {
-			return passed + stream, answers, false // more is to come
+			return passed + stream, answers, false // the stream is incomplete
 		}
 		if strings.HasPrefix(line, "HTTP/") {
 			return passed + stream, answers, false
@@ -72,15 +72,15 @@ func referenceAnswers(stream string) (passed string, answers []string, bad bool)
 var knownErrors = regexp.MustCompile(`^(stale connection|maximum (connections|account active connections|subscriptions) exceeded|unknown protocol operation|` +
 	`permissions violation|authorization violation|user authentication (expired|revoked)|account authentication expired)`)
 
-// referenceKnown reports whether nats.go continues after that -ERR.
+// referenceKnown reports whether nats.go continues after this -ERR.
 func referenceKnown(line string) bool {
 	text := strings.TrimSpace(line)
 	text = strings.Trim(strings.TrimPrefix(text, "-ERR"), " '")
 	return knownErrors.MatchString(strings.ToLower(text))
 }
 
-// However the stream is cut up, what is passed and what is taken are what a reader
-// of the whole finds.
+// However the stream is split, the passed data and the answers equal those of a reader of the whole
+// stream.
 func FuzzAnswerConn(f *testing.F) {
 	long := strings.Repeat("x", maxLine)
 	for _, stream := range []string{

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// chunksConn gives its bytes in chunks of the sizes given, again and again.
+// chunksConn returns its bytes in chunks of the given sizes, in rotation.
 type chunksConn struct {
 	net.Conn
 	rest  []byte
@@ -37,7 +37,7 @@ func (c *chunksConn) Read(p []byte) (int, error) {
 
 const testInbox = "_INBOX.abc."
 
-// through reads a stream through an ackInterceptor: what is passed, the answers, and
+// through reads a stream through an ackInterceptor. It returns the passed data, the answers, and
 // whether the connection was ended.
 func through(t testing.TB, stream, sizes []byte) (passed []byte, answers []string, bad bool) {
 	t.Helper()
@@ -122,8 +122,8 @@ func TestAckInterceptorOtherProtocols(t *testing.T) {
 	}
 }
 
-// A line and an answer that together exceed the buffer: the reader
-// must not wait for their end with a full one.
+// A line and an answer together exceed the buffer: the reader must not wait for their end with a
+// full buffer.
 func testOverlongLineEndsConnection(t *testing.T) {
 	t.Parallel()
 	for _, length := range []int{maxLine - 40, maxLine, 30_000, 40_000} {
@@ -142,8 +142,8 @@ func testOverlongLineEndsConnection(t *testing.T) {
 	}
 }
 
-// nats.go v1.55 panics on the first three, keeps the fourth until there is no memory, and closes
-// the connection permanently on the last.
+// nats.go v1.55 panics on the first three, buffers the fourth until memory runs out, and closes the
+// connection permanently on the last.
 func TestAckInterceptorMalformedInput(t *testing.T) {
 	t.Parallel()
 	for name, stream := range map[string]string{

@@ -234,8 +234,8 @@ func TestConnect(t *testing.T) {
 	t.Run("initial timeout bounds first attempt", testInitialTimeoutBoundsFirstAttempt)
 }
 
-// The sequence of a first start in a fleet: NATS is not there yet, then it is there with another
-// password, then the password is corrected.
+// In a fleet's first start, NATS is unreachable at first, then requires another password, and then
+// the password is corrected.
 func testUnreachableThenRefusedThenConnected(t *testing.T) {
 	t.Parallel()
 	addr := testrun.Address(t)
@@ -274,7 +274,7 @@ func testUnreachableThenRefusedThenConnected(t *testing.T) {
 	right := start("right")
 	natstest.Receive(t, "the first connection", up)
 
-	// And the same once it had been up.
+	// The same applies after a connection has been established once.
 	right.Close()
 	natstest.Receive(t, "the loss", lost)
 	until(conn.ProblemUnreachable)
@@ -374,8 +374,8 @@ func testInitialTimeoutBoundsFirstAttempt(t *testing.T) {
 	require.True(t, good.IsConnected(), "it was waited for")
 }
 
-// Nor may a silent name server delay it: nats.go would look the name up before it dials. Not
-// parallel: the resolver is global.
+// A silent name server must not delay it either: nats.go would resolve the name before it dials.
+// Not parallel: the resolver is global.
 func TestConnectNameLookupTimeout(t *testing.T) {
 	release := make(chan struct{})
 	system := net.DefaultResolver

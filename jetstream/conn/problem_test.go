@@ -17,7 +17,7 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// listening is a server that says this to each client and reads what it answers.
+// listening is a server that sends this text to each client and reads the answers.
 func listening(t *testing.T, greeting string) (url string) {
 	return "nats://" + peers.Serve(t, func(c net.Conn) {
 		_, _ = c.Write([]byte(greeting))
@@ -108,7 +108,7 @@ func TestConnectProblem(t *testing.T) {
 	}
 }
 
-// TestConnectProblemOtherProtocols connects to ports of other protocols.
+// TestConnectProblemOtherProtocols connects to ports that use other protocols.
 func TestConnectProblemOtherProtocols(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -129,8 +129,8 @@ func TestConnectProblemOtherProtocols(t *testing.T) {
 	}
 }
 
-// TestConnectRefusalAfterFailedWrite has a server over its limit, which refuses and closes
-// before the client has answered its greeting.
+// TestConnectRefusalAfterFailedWrite uses a server over its limit, which refuses and closes before
+// the client has answered its greeting.
 func TestConnectRefusalAfterFailedWrite(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, func(o *natsd.Options) { o.MaxConn = 6 })

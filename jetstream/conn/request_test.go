@@ -14,7 +14,7 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// nats.go speaks of its buffer where there is no connection.
+// Without a connection, nats.go's error is about its buffer.
 func TestDisconnectedRequestError(t *testing.T) {
 	t.Parallel()
 	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir()})

@@ -17,15 +17,15 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// rotation is a credential that is changed at the server, then in the client's file.
+// rotation is a credential that changes at the server, then in the client's file.
 type rotation struct {
-	before, after func(*natsd.Options) // the server's side
+	before, after func(*natsd.Options) // the server's options
 	options       conn.Options
 	rotate        func()
-	cause         conn.Cause // in between
+	cause         conn.Cause // between the two changes
 }
 
-// rotations are one for each kind of credential.
+// rotations contains one rotation for each kind of credential.
 func rotations(t *testing.T) map[string]rotation {
 	t.Helper()
 	file := func(name, content string) string {
@@ -88,7 +88,7 @@ func rotations(t *testing.T) map[string]rotation {
 		conn.Options{TLSFiles: conn.TLSFiles{CA: trusted}},
 		replace(trusted, newCA.File), conn.CauseAuthority,
 	}
-	// The server's certificate stays, and another CA's clients are let in.
+	// The server's certificate stays; clients of another CA are accepted.
 	cert, key := oldCA.Issue(t, "bridge")
 	newCert, newKeyFile := newCA.Issue(t, "bridge")
 	serverTLS := oldCA.ServerTLS(t, true)
@@ -105,7 +105,7 @@ func rotations(t *testing.T) map[string]rotation {
 	return all
 }
 
-// otherDialer is one of the caller's own, as a publisher has.
+// otherDialer is a dialer supplied by the caller, such as a publisher's.
 type otherDialer struct{ net.Dialer }
 
 func TestCredentialRotation(t *testing.T) {
@@ -142,8 +142,8 @@ func TestCredentialRotation(t *testing.T) {
 	}
 }
 
-// TestCredentialRotationMissingFile removes a file after the start: it is named, and used again as
-// soon as it is back.
+// TestCredentialRotationMissingFile removes a file after the start. The missing file is reported,
+// and used again once it is restored.
 func TestCredentialRotationMissingFile(t *testing.T) {
 	t.Parallel()
 	server := natstest.StartServer(t, withUser("bridge", "s3cret"))
@@ -175,7 +175,7 @@ func TestCredentialRotationMissingFile(t *testing.T) {
 	natstest.Receive(t, "the connection", up)
 }
 
-// refusing counts the attempts that it refuses.
+// refusing counts the connection attempts that it refuses.
 type refusing struct{ attempts chan struct{} }
 
 func (r *refusing) Check(natsd.ClientAuthentication) bool {

@@ -15,7 +15,7 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// A message whose effect is durable is acknowledged once the handler has returned.
+// A message is acknowledged once the handler has returned. Its effect must be durable before.
 func ExampleMessage_Ack() {
 	consumeAll([]string{"21.5", "22"}, func(m *consume.Message) {
 		fmt.Printf("%s: %s\n", m.Subject, m.Data)
@@ -63,7 +63,7 @@ func ExampleMessage_ID() {
 	consumeAll([]string{"21.5"}, func(m *consume.Message) {
 		rows[m.ID()] = string(m.Data)
 		if m.Delivered == 1 {
-			m.Nak(0) // as if the acknowledgement was lost
+			m.Nak(0) // as if the acknowledgement were lost
 			return
 		}
 		m.Ack()
@@ -79,8 +79,8 @@ func ExampleNewWorkers() {
 	// Output: set up workers: JetStream is required
 }
 
-// Hooks report what the handler does not see. If messages stop arriving, the workers keep retrying;
-// FetchProblem says why, once per change.
+// Hooks report events that the handler cannot see. If messages stop arriving, the workers keep
+// retrying; FetchProblem reports each change of the cause once.
 func ExampleHooks() {
 	js, stop := exampleServer()
 	defer stop()
@@ -132,14 +132,14 @@ func consumeAll(payloads []string, settle func(*consume.Message)) consume.Counts
 			if info.NumPending == 0 && info.NumAckPending == 0 {
 				return
 			}
-			time.Sleep(5 * time.Millisecond) // between two looks
+			time.Sleep(5 * time.Millisecond) // the polling interval
 		}
 	}()
 	workers.Run(ctx)
 	return workers.Counts()
 }
 
-// exampleServer is a nats-server within this process, with the streams and a consumer.
+// exampleServer is a nats-server in this process, with the streams and a consumer.
 func exampleServer() (js natsjs.JetStream, stop func()) {
 	dir := must(os.MkdirTemp("", "example"))
 	server := must(embedded.Open(embedded.Options{StoreDir: dir, NoListen: true}))

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What one process could not put into quarantine another may have: so this one does not report a
-// problem forever.
+// Another process may have quarantined a message that this one could not. This one must not report
+// the problem forever.
 func TestProblemExpiry(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -18,7 +18,7 @@ func TestProblemExpiry(t *testing.T) {
 		c := problemState{hook: func(err error) { told = append(told, err) }}
 		away := errors.New("quarantine is unreachable")
 		c.set(away)
-		for range 10 { // met again and again
+		for range 10 { // the same message several times
 			time.Sleep(retryMax)
 			c.expire(problemExpiry)
 			c.set(away)

@@ -26,7 +26,7 @@ import (
 type shop struct {
 	t  *testing.T
 	js natsjs.JetStream
-	// spec is the consumer's.
+	// spec returns the consumer's specification.
 	spec streams.ConsumerSpec
 }
 
@@ -49,7 +49,7 @@ func (s *shop) publish(from, n int) {
 	}
 }
 
-// work runs workers; stop ends them and waits.
+// work runs workers; stop ends them and waits for them.
 func (s *shop) work(o consume.Options) (w *consume.Workers, stop func()) {
 	s.t.Helper()
 	o.Stream, o.Consumer = s.spec.Stream, s.spec.Name
@@ -75,14 +75,14 @@ func (s *shop) work(o consume.Options) (w *consume.Workers, stop func()) {
 	return w, stop
 }
 
-// awaitAcknowledged waits until nothing is left to deliver or to acknowledge.
+// awaitAcknowledged waits until no message is undelivered or unacknowledged.
 func (s *shop) awaitAcknowledged() {
 	s.t.Helper()
 	require.Eventually(s.t, func() bool {
 		stream, err := s.js.Stream(natstest.Context(s.t), s.spec.Stream)
 		require.NoError(s.t, err)
 		info := s.info()
-		// A consumer learns of new messages in its own time.
+		// A consumer is notified of new messages asynchronously.
 		return info.NumPending == 0 && info.NumAckPending == 0 && info.Delivered.Stream >= stream.CachedInfo().State.LastSeq
 	}, testrun.Timeout, 10*time.Millisecond)
 }
@@ -107,7 +107,7 @@ func (s *shop) quarantined() []*natsjs.RawStreamMsg {
 	return all
 }
 
-// tally notes what handlers were given.
+// tally counts the messages passed to handlers.
 type tally struct {
 	mu   sync.Mutex
 	seen map[string]int // by message id
@@ -324,14 +324,14 @@ func testMessageWaitsForQuarantineStream(t *testing.T) {
 	require.NoError(t, natstest.Receive(t, "word that it is well again", held))
 }
 
-// testLongSubjectDoesNotEndConnection has a subject that, prefixed with quarantine, is
-// too long for a line of the protocol.
+// testLongSubjectDoesNotEndConnection uses a subject that exceeds the protocol's line length once
+// it is prefixed with quarantine.
 func testLongSubjectDoesNotEndConnection(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{})
 	subject := "t.some." + strings.Repeat("x", 4050)
 	require.NoError(t, s.js.Conn().Publish(subject, []byte("bad")))
-	// Without a PubAck, for which the line has no room: Flush does not wait for the stream.
+	// Without a PubAck, which does not fit in the line, Flush does not wait for the stream.
 	require.Eventually(t, func() bool {
 		stream, err := s.js.Stream(natstest.Context(t), "T")
 		return err == nil && stream.CachedInfo().State.LastSeq == 1
@@ -384,8 +384,8 @@ func TestWorkersMaxDeliveries(t *testing.T) {
 	}
 }
 
-// testServerMaxDeliverEndsInQuarantine spends the last deliveries on a client that keeps
-// no count.
+// testServerMaxDeliverEndsInQuarantine uses up the deliveries with a client that does not count
+// them.
 func testServerMaxDeliverEndsInQuarantine(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{MaxDeliver: 1})
@@ -424,7 +424,7 @@ func testBatchIsFinishedAndNoOtherBegins(t *testing.T) {
 	stop()
 	require.EqualValues(t, 5, w.Counts().Acked)
 	require.Empty(t, in, "a batch after the stop")
-	// The acknowledgements were sent; no goroutine waits for them.
+	// The acknowledgements were sent, so no goroutine waits for them.
 	require.Eventually(t, func() bool { return s.info().NumAckPending == 0 && s.info().NumPending == 5 }, testrun.Timeout, 10*time.Millisecond)
 }
 
@@ -439,7 +439,7 @@ func testBatchIsReturnedAfterStopTimeout(t *testing.T) {
 	}})
 	natstest.Receive(t, "the batch", in)
 	stop()
-	// Another gets them immediately, not after the ack wait of 30 s.
+	// Another worker gets them immediately, before the ack wait of 30 s ends.
 	again := make(chan int, 10)
 	_, _ = s.work(consume.Options{Handler: func(_ context.Context, batch []*consume.Message) {
 		again <- len(batch)
@@ -480,8 +480,8 @@ func testLargerMessageIsDelivered(t *testing.T) {
 	require.Equal(t, sizes, got)
 }
 
-// testLargerMessageOverSlowLink has a link on which the server's reply that
-// the message is too large takes most of the pull's timeout.
+// testLargerMessageOverSlowLink uses a link on which the server's reply that the message is too
+// large takes most of the pull's timeout.
 func testLargerMessageOverSlowLink(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{})
@@ -516,11 +516,11 @@ func testMissingConsumerIsAwaited(t *testing.T) {
 	require.ErrorContains(t, natstest.Receive(t, "word that it is missing", trouble), "consumer T/workers does not exist")
 	_, err := streams.Manage(natstest.Context(t), s.js, streams.ManageCreate, nil, []streams.ConsumerSpec{s.spec})
 	require.NoError(t, err)
-	// One that was just created may not answer the first pull.
+	// A new consumer may not answer the first pull.
 	for natstest.Receive(t, "word that it goes on", trouble) != nil {
 	}
 	s.awaitAcknowledged()
-	// Deleted under their hands, they notice and wait again.
+	// If the consumer is deleted, the workers notice that and wait again.
 	require.NoError(t, s.js.DeleteConsumer(natstest.Context(t), "T", "workers"))
 	require.Eventually(t, func() bool {
 		select {

@@ -39,7 +39,7 @@ func testStreamsSurviveRestartOnSamePort(t *testing.T) {
 	require.NoError(t, err)
 	url := s.URL()
 	s.Close()
-	s.Close() // again: nothing happens
+	s.Close() // a second Close has no effect
 	require.Equal(t, url, s.URL())
 
 	again, err := embedded.Open(embedded.Options{StoreDir: dir, Port: s.Port()})
@@ -103,7 +103,8 @@ func testConfigFileAppliesAndMonitoringIsServed(t *testing.T) {
 	require.Contains(t, string(body), `"from-file"`)
 }
 
-// nats-server's default is three quarters of the free disk: what fits would depend on the machine.
+// nats-server's default is three quarters of the free disk, so the result would depend on the
+// machine.
 func testConfigFileWithoutStoreLimitGetsDefault(t *testing.T) {
 	t.Parallel()
 	config := natstest.WriteFile(t, filepath.Join(t.TempDir(), "nats.conf"), []byte("jetstream: enabled\n"))
@@ -129,7 +130,7 @@ func TestServerGoroutineLeak(t *testing.T) {
 	require.NoError(t, err)
 	natstest.RequireStored(t, conn.Options{URL: s.URL()})
 	s.Close()
-	nc, err := conn.Connect(conn.Options{URL: s.URL()}) // not listening
+	nc, err := conn.Connect(conn.Options{URL: s.URL()}) // the server has no listener
 	require.NoError(t, err)
 	nc.Close()
 	goleak.VerifyNone(t, before)

@@ -25,7 +25,7 @@ import (
 	"mqtt-nats-bridge/jetstream/kv"
 )
 
-// shelf is a Reader that keeps what it is told.
+// shelf is a Reader that stores all entries.
 type shelf struct {
 	mu      sync.Mutex
 	coming  map[string]string // nil: the last reading is complete
@@ -140,7 +140,7 @@ func (f *followed) awaitHeld(want map[string]string) {
 	f.await(fmt.Sprint(want), f.has(want))
 }
 
-// awaitState waits for a state that says so, and returns it.
+// awaitState waits for a matching state and returns it.
 func (f *followed) awaitState(is func(kv.State) bool) kv.State {
 	f.t.Helper()
 	var s kv.State
@@ -191,7 +191,7 @@ func testEntriesAreReadOnceAndThenFollowed(t *testing.T) {
 	put(t, kv, "b", "2")
 	put(t, kv, "c", "1")
 	require.NoError(t, kv.Delete(natstest.Context(t), "c"))
-	// A probe reads the bucket again where an entry needs longer than one interval.
+	// If an entry takes longer than one interval, a probe reads the bucket again.
 	f := followProbing(t, conn.Options{URL: s.URL()}, "B", time.Hour)
 	f.awaitHeld(map[string]string{"a": "1", "b": "2"})
 	put(t, kv, "d", "4")
@@ -230,7 +230,7 @@ func testMissingOrDeletedBucketIsAwaited(t *testing.T) {
 	require.NoError(t, js.DeleteKeyValue(natstest.Context(t), "B"))
 	f.awaitState(func(s kv.State) bool { return s.Missing() && !s.Live })
 	require.True(t, f.has(map[string]string{"a": "19"})(), "the last known state remains in use")
-	// Its sequences begin anew, below those that the old one had.
+	// Its sequences restart below those of the old bucket.
 	bucket = newBucket(t, js, "B")
 	put(t, bucket, "b", "1")
 	f.awaitHeld(map[string]string{"b": "1"})
@@ -238,7 +238,7 @@ func testMissingOrDeletedBucketIsAwaited(t *testing.T) {
 	f.awaitHeld(map[string]string{"b": "2"})
 }
 
-// A bucket that never existed and a server that has gone are two conditions.
+// A missing bucket and an unreachable server are two conditions.
 func testSinceIsStartOfCurrentCondition(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
@@ -250,7 +250,8 @@ func testSinceIsStartOfCurrentCondition(t *testing.T) {
 	require.False(t, state.Since.Before(stopped), "since %s, the server was stopped at %s", state.Since, stopped)
 }
 
-// Deleted and created again between two checks: only the stream's creation time shows it.
+// The bucket is deleted and created again between two checks: only the stream's creation time
+// reveals it.
 func testRecreatedBucketIsReadAgain(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
@@ -267,7 +268,7 @@ func testRecreatedBucketIsReadAgain(t *testing.T) {
 	f.awaitHeld(map[string]string{"b": "1"})
 }
 
-// A deletion during a lost connection is noticed by the absence of the key.
+// A deletion during a lost connection is detected by the missing key.
 func testChangesWhileDisconnectedAreSeen(t *testing.T) {
 	t.Parallel()
 	n := peers.NATSServer(t, peers.NATSOptions{})
@@ -288,7 +289,7 @@ func testChangesWhileDisconnectedAreSeen(t *testing.T) {
 	require.NoError(t, kv.PurgeDeletes(natstest.Context(t), natsjs.DeleteMarkersOlderThan(-1)))
 	f.awaitHeld(map[string]string{"stays": "1"})
 
-	// Not killed: nats-server 2.15.2 would bring back what was purged just before.
+	// The server is not killed: nats-server 2.15.2 would restore recently purged messages.
 	n.Stop()
 	f.awaitState(stale)
 	require.True(t, f.has(map[string]string{"stays": "1"})(), "the last known state remains in use")
@@ -299,7 +300,7 @@ func testChangesWhileDisconnectedAreSeen(t *testing.T) {
 	f.awaitHeld(map[string]string{"stays": "1", "new": "1"})
 }
 
-// The server forgets a consumer; nats.go alone would notice after 10 s.
+// The server loses a consumer; nats.go alone would notice after 10 s.
 func testLostConsumerIsNoticed(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
@@ -424,7 +425,7 @@ func TestBucketGoroutineLeak(t *testing.T) {
 	goleak.VerifyNone(t, before)
 }
 
-// stuck is a reader that stops at the first entry until the end.
+// stuck is a reader that blocks at the first entry until the end.
 type stuck struct {
 	began chan struct{}
 	ctx   context.Context
@@ -442,7 +443,7 @@ func (s *stuck) Put(string, []byte, uint64) {
 func (s *stuck) Delete(string, uint64) {}
 func (s *stuck) Done()                 {}
 
-// Leases rely on the TTL: a follower of the bucket has to learn of a change.
+// Leases rely on the TTL, so a follower of the bucket must be informed of a change.
 func testTTLChangeIsNoticed(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)

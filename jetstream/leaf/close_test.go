@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// nats-server removes what a purge left in a goroutine of its own, which Shutdown does not wait for: files
+// nats-server removes purged data in a separate goroutine, and Shutdown does not wait for it: files
 // vanish while the store is synced.
 func TestCloseAfterPurge(t *testing.T) {
 	t.Parallel()

@@ -17,7 +17,7 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// settled counts what a publisher settles.
+// settled counts the settled messages of a publisher.
 type settled struct{ stored, duplicate, refused atomic.Int64 }
 
 func (s *settled) Settle(r *bridge.Result) {
@@ -32,9 +32,9 @@ func (s *settled) Settle(r *bridge.Result) {
 
 func (s *settled) SettleDone() {}
 
-// A connection within the process has no socket, but it ends as one does: where
-// the server takes it for a slow consumer, for instance. It is counted and its
-// answers are read like those of one that was dialled.
+// An in-process connection has no socket, but it can end like one: for instance if the server
+// considers it a slow consumer. It is counted and its answers are read like those of a dialled
+// connection.
 func TestInProcessConnectionLoss(t *testing.T) {
 	t.Parallel()
 	l, err := Open(t.Context(), Options{

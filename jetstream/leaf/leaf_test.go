@@ -70,7 +70,7 @@ func startLeaf(t *testing.T, o leaf.Options) *leaf.Leaf {
 	return l
 }
 
-// inProcess is a client of the leaf node.
+// inProcess returns a client of the leaf node.
 func inProcess(t *testing.T, l *leaf.Leaf) natsjs.JetStream {
 	t.Helper()
 	nc, err := nats.Connect("", nats.InProcessServer(l.InProcess()))
@@ -86,11 +86,11 @@ func awaitLink(t *testing.T, l *leaf.Leaf) {
 	require.Eventually(t, func() bool { up, _ := l.Link(); return up }, testrun.Timeout, 5*time.Millisecond)
 }
 
-// drainTimeout covers nats-server's: a request to source that met no leaf node is
-// repeated after 30 s and a pause.
+// drainTimeout covers nats-server's retry: a source request that reaches no leaf node is repeated
+// after 30 s and a pause.
 const drainTimeout = 3 * time.Minute
 
-// awaitDrained waits until the hub has everything and the leaf node nothing.
+// awaitDrained waits until the hub has all messages and the leaf node none.
 func awaitDrained(t *testing.T, hub natsjs.JetStream, l *leaf.Leaf, streams []streams.Spec) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), drainTimeout)
@@ -180,7 +180,7 @@ func testMessageReachesHubUnchanged(t *testing.T) {
 	require.Equal(t, "id-1", m.Header.Get("Nats-Msg-Id"))
 }
 
-// Hub and leaf node have streams with the same subjects. A publish belongs to the side that
+// Hub and leaf node have streams with the same subjects. A message is stored only on the side that
 // received it.
 func testPublishIsStoredOnceAndAckedByItsOwnSide(t *testing.T) {
 	t.Parallel()
@@ -195,7 +195,7 @@ func testPublishIsStoredOnceAndAckedByItsOwnSide(t *testing.T) {
 	awaitLink(t, l)
 	apply(t, js, streams)
 	local := inProcess(t, l)
-	// The link has carried what each end subscribes to once the hub sources.
+	// Once the hub sources, the link has propagated the subscriptions of both ends.
 	_, err = local.Publish(natstest.Context(t), "tenant.acme.device.first.telemetry", nil)
 	require.NoError(t, err)
 	awaitDrained(t, js, l, streams)
@@ -210,7 +210,7 @@ func testPublishIsStoredOnceAndAckedByItsOwnSide(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "site-a", localAck.Domain)
 	awaitDrained(t, js, l, streams)
-	// By now a second answer to the publish at the hub would be here.
+	// By now a second answer to the publish at the hub would have arrived.
 	pending, _, err := answers.Pending()
 	require.NoError(t, err)
 	require.Zero(t, pending, "one PubAck, the hub's")
@@ -238,7 +238,7 @@ func testTwoSitesFeedOneHubStream(t *testing.T) {
 		_, err := inProcess(t, l).Publish(natstest.Context(t), "tenant.acme.device."+device+".telemetry", nil, natsjs.WithMsgID(device))
 		require.NoError(t, err)
 	}
-	publish(b, "before") // stored before the hub's last message, and before the hub knows the site
+	publish(b, "before") // stored before the hub's last message, and before the hub sources from the site
 	publish(a, "dev-a")
 	awaitDrained(t, js, a, first)
 
@@ -265,7 +265,7 @@ func testTwoSitesFeedOneHubStream(t *testing.T) {
 	requireMessage(t, js, "TELEMETRY", "tenant.acme.device.before.telemetry")
 }
 
-// pump publishes n numbered messages to the leaf node and waits until it has them.
+// pump publishes n numbered messages to the leaf node and waits until they are stored.
 func fill(t *testing.T, l *leaf.Leaf, from, n int) {
 	t.Helper()
 	o := natstest.NewOutcomes(t)
@@ -318,21 +318,21 @@ func testHubResumesAfterRestart(t *testing.T) {
 	requireNumbers(t, js, 6000)
 }
 
-// newSite starts a hub and returns what a leaf node of site-a needs.
+// newSite starts a hub and returns the options of a leaf node of site-a.
 func newSite(t *testing.T) (hub natsjs.JetStream, streams []streams.Spec, o leaf.Options) {
 	t.Helper()
 	server, ports := startHub(t, t.TempDir(), [2]int{}, nil)
 	return natstest.JetStream(t, server), outStreams("site-a"), leafOptions(t, leafURL(ports), "site-a")
 }
 
-// nextNumbers waits until the numbers of an empty stream are others: they come from a clock
+// nextNumbers waits until an empty stream would begin at another number, which comes from a clock
 // of whole seconds.
 func nextNumbers() {
 	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
 }
 
-// A lost local store takes its messages and its sequence with it. The hub must neither skip what
-// comes after nor take anything twice.
+// A lost local store loses its messages and its sequence. The hub must neither skip later messages
+// nor store any message twice.
 func testLostStoreLosesOnlyItsMessages(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the hub takes half a minute to source again")

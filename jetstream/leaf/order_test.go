@@ -17,9 +17,9 @@ import (
 	"mqtt-nats-bridge/jetstream/publish"
 )
 
-// A full local store gets room at any moment, also between the messages of a
-// pipeline, some of which it has refused and some of which wait in its queue. With
-// strict order no message of a device overtakes an earlier one.
+// A full local store can get space at any moment, also between the messages of a pipeline, some of
+// which are refused and some queued. With strict order no message of a device overtakes an earlier
+// one.
 func TestLeafOrder(t *testing.T) {
 	t.Parallel()
 	const devices, total = 10, 6000
@@ -39,8 +39,8 @@ func TestLeafOrder(t *testing.T) {
 	stream, err := js.Stream(t.Context(), "TELEMETRY")
 	require.NoError(t, err)
 
-	// The reader sees each message before it is removed. Space is freed as soon as
-	// the publisher reports the first refusal, not after the store has been quiet.
+	// The reader sees each message before it is removed. Space is freed as soon as the publisher
+	// reports the first refusal; the store is not idle by then.
 	var stored []int
 	consumer, err := stream.OrderedConsumer(t.Context(), natsjs.OrderedConsumerConfig{})
 	require.NoError(t, err)

@@ -16,8 +16,8 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// TestLeafRenew changes the credentials that the hub requires, then the files; the link must come
-// back.
+// TestLeafRenew changes the credentials that the hub requires, then the files. The link must be
+// restored.
 func TestLeafRenew(t *testing.T) {
 	t.Parallel()
 	t.Run("password", func(t *testing.T) {

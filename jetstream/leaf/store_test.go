@@ -15,15 +15,15 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// powerCut makes a store look as if it was in use when its machine lost power.
+// powerCut puts a store into the state after a power cut in use.
 func powerCut(t *testing.T, dir string) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "mqtt-nats-bridge.json"), []byte(`{"boot":"another"}`), 0o600))
 }
 
-// A power cut sets the store back to what the disk had, here to 300 messages, while the hub has
-// 500: the next messages must not get the numbers 301 to 500 again, which the hub would skip. A store
-// with messages needs the hub's report for that, an empty one only the clock.
+// A power cut sets the store back to its state on disk, here to 300 messages, while the hub has
+// 500. The next messages must not get the numbers 301 to 500 again, which the hub would skip. A
+// store with messages needs the hub's report for that, an empty one only the clock.
 func TestLeafStoreRollback(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the hub takes half a minute to source again")
@@ -61,7 +61,7 @@ func TestLeafStoreRollback(t *testing.T) {
 	}
 }
 
-// renumber waits until the hub's report allows to continue.
+// renumber waits until the hub's report allows the store to continue.
 func renumber(t *testing.T, hub natsjs.JetStream, l *leaf.Leaf, streams []streams.Spec) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -76,7 +76,7 @@ func renumber(t *testing.T, hub natsjs.JetStream, l *leaf.Leaf, streams []stream
 }
 
 // After a power cut the hub's number may come from another bridge with the same domain. It proves
-// nothing about the local messages until the hub asks this very store.
+// nothing about the local messages until the hub queries this very store.
 func TestLeafStoreBehindAnotherBridge(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the hub takes half a minute to source again")
@@ -112,8 +112,8 @@ func TestLeafStoreBehindAnotherBridge(t *testing.T) {
 	require.EqualValues(t, 500, s.CachedInfo().State.Msgs)
 }
 
-// A copy of the store is restored after a clean stop, while the hub cannot be asked: messages
-// stored then get numbers that the hub skips.
+// A copy of the store is restored after a clean stop, while the hub cannot be asked. Messages that
+// are stored then get numbers that the hub skips.
 func TestLeafStoreRestored(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the hub takes half a minute to source again")
@@ -184,8 +184,8 @@ func TestLeafStore(t *testing.T) {
 	t.Run("paused store keeps messages and rejects new", testPausedStoreKeepsMessagesAndRejectsNew)
 }
 
-// A bridge that waits for the hub's report is not ready and may be restarted: a restart must not
-// make it forget why it waits.
+// A bridge that waits for the hub's report is not ready and may be restarted. The reason must
+// survive the restart.
 func testRollbackIsRememberedUntilRenumbered(t *testing.T) {
 	t.Parallel()
 	o := leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a")
@@ -237,7 +237,7 @@ func testKilledBridgeIsNotAPowerCut(t *testing.T) {
 	require.Contains(t, string(mark), string(boot[:36]))
 	require.Contains(t, string(mark), `"clean":false`)
 	require.NoError(t, l.Close())
-	// The state that a kill leaves.
+	// The state after a kill.
 	require.NoError(t, os.WriteFile(filepath.Join(o.StoreDir, "mqtt-nats-bridge.json"), mark, 0o600))
 	l = startLeaf(t, o)
 	require.False(t, l.Rebooted())
@@ -254,7 +254,7 @@ func testTwoBridgesCannotShareAStore(t *testing.T) {
 	startLeaf(t, o)
 }
 
-// A paused store refuses new messages and keeps those that it has.
+// A paused store refuses new messages and keeps the existing ones.
 func testPausedStoreKeepsMessagesAndRejectsNew(t *testing.T) {
 	t.Parallel()
 	l := startLeaf(t, leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a"))

@@ -21,7 +21,7 @@ func TestErrorClasses(t *testing.T) {
 	for class, errs := range map[Class][]error{
 		Retry: {
 			api(10008), api(10009), api(10118), api(10158), api(10023), api(10028), api(10047), api(10167), api(10002), api(10077),
-			api(0), api(99999), // unknown: to try again loses nothing
+			api(0), api(99999), // unknown: a retry loses nothing
 			ErrNoResponders, ErrAckTimeout, conn.ErrDisconnected, ErrBadAck,
 			nats.ErrConnectionClosed, nats.ErrReconnectBufExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected,
 			context.DeadlineExceeded, io.EOF, errors.New("anything"),
@@ -29,8 +29,8 @@ func TestErrorClasses(t *testing.T) {
 		Reject: {api(10054), api(10097), api(10165), api(10166), nats.ErrMaxPayload, nats.ErrBadSubject},
 		Stop: {
 			api(10060), api(10109), api(10076), api(10039),
-			// Not an error of the message, so no message is lost for it: nats.go returns it for
-			// each message before it has reached a server.
+			// Not an error of the message, so no message is lost: nats.go returns it for each
+			// message before it has reached a server.
 			nats.ErrHeadersNotSupported,
 			nats.ErrPermissionViolation,
 		},

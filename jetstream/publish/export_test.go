@@ -1,6 +1,6 @@
 package publish
 
-// Prove has the publisher go on as after its first answer.
+// Prove puts the publisher in the state after its first answer.
 func (p *Publisher) Prove() *Publisher {
 	p.mu.Lock()
 	defer p.mu.Unlock()

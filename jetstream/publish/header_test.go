@@ -9,7 +9,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// A message has its own headers and none of the one before it.
+// A message has its own headers and none of the previous message.
 func TestHeaderOfEachMessage(t *testing.T) {
 	t.Parallel()
 	message := func(id string, headers ...string) *bridge.Message {

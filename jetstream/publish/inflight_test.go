@@ -38,7 +38,7 @@ func TestStrictOrderInFlight(t *testing.T) {
 		sent = link.taken()
 		require.Len(t, sent, 2, "the second a, and c")
 
-		// A refusal, and the recovery that follows, leave it so.
+		// A refusal and the following recovery do not change that.
 		answer(sent[0], `{"error":{"code":503,"err_code":10008}}`)
 		time.Sleep(minPause + time.Millisecond)
 		probe := link.taken()

@@ -27,7 +27,7 @@ func TestPublisherLink(t *testing.T) {
 }
 
 // nats.go dials and waits for INFO under the lock that IsConnected and LastError need. Here that
-// lasts longer than the test waits.
+// takes longer than the test waits.
 func testSilentServerDoesNotBlockCallers(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -77,7 +77,7 @@ func testSilentServerDoesNotBlockCallers(t *testing.T) {
 	p.Close()
 }
 
-// nats.go would look the server's name up under the same lock, before it dials. Not parallel: the
+// nats.go would resolve the server's name under the same lock, before it dials. Not parallel: the
 // resolver is global.
 func TestPublisherLinkSilentNameServer(t *testing.T) {
 	var silent atomic.Bool
@@ -124,7 +124,7 @@ func TestPublisherLinkSilentNameServer(t *testing.T) {
 }
 
 // A server of a cluster that is about to stop accepts a connection and ends it, and nats.go
-// immediately tries the next one: all that may be over before Connect returns.
+// immediately tries the next one. All of that may happen before Connect returns.
 func testReconnectBeforeHandoverIsNoError(t *testing.T) {
 	t.Parallel()
 	first, second := natstest.StartServer(t, nil), natstest.StartServer(t, nil)

@@ -17,7 +17,7 @@ import (
 	"mqtt-nats-bridge/jetstream/publish"
 )
 
-// forgetful is a stream that forgets ids after a tenth of a second.
+// forgetful is a stream with a deduplication window of a tenth of a second.
 func forgetful(c *natsjs.StreamConfig) { c.Duplicates = 100 * time.Millisecond }
 
 func asking(o *publish.Options) {
@@ -29,8 +29,8 @@ func asking(o *publish.Options) {
 	}}
 }
 
-// storeAndForget stores messages, numbered, on two subjects and waits until the
-// stream has forgotten their ids. first is a time before.
+// storeAndForget stores numbered messages on two subjects and waits until their ids have left the
+// deduplication window. first is a time before the first message.
 func storeAndForget(t *testing.T, js natsjs.JetStream, s natsjs.Stream, numbers ...int) (first int64) {
 	t.Helper()
 	first = time.Now().UnixNano()
@@ -38,7 +38,7 @@ func storeAndForget(t *testing.T, js natsjs.JetStream, s natsjs.Stream, numbers 
 		_, err := js.Publish(natstest.Context(t), subjectOf(n), fmt.Append(nil, n), natsjs.WithMsgID(fmt.Sprint("id-", n)))
 		require.NoError(t, err)
 	}
-	// The stream has forgotten when it takes an id of the same age again.
+	// The ids have expired once the stream accepts an id of the same age again.
 	_, err := js.Publish(natstest.Context(t), "t.probe", nil, natsjs.WithMsgID("probe"))
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {

@@ -23,10 +23,10 @@ type storage struct {
 	window   time.Duration
 
 	mu        sync.Mutex
-	mute      bool   // stores and does not answer
+	mute      bool   // stores but does not answer
 	deaf      bool   // does not store
-	silent    bool   // does not answer questions
-	answer    string // to every question; empty: the right one
+	silent    bool   // does not answer lookups
+	answer    string // the answer to each lookup; empty: the correct one
 	log       []stored
 	questions int
 }

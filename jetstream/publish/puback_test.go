@@ -15,7 +15,7 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// What a real server answers, each shape once.
+// The answers of a real server, one of each shape.
 func TestPubAckServerReplies(t *testing.T) {
 	t.Parallel()
 	for _, domain := range []string{"", "hub"} {
@@ -47,10 +47,10 @@ func TestPubAckServerReplies(t *testing.T) {
 			for _, c := range []struct {
 				name      string
 				message   nats.Msg
-				fast      bool // read without a JSON decoder
+				fast      bool // parsed without a JSON decoder
 				duplicate bool
 				class     Class
-				code      int // JetStream's; 0: stored
+				code      int // JetStream's error code; 0: stored
 				is        error
 			}{
 				{name: "stored", message: nats.Msg{Subject: "t.x", Header: nats.Header{"Nats-Msg-Id": {"1"}}}, fast: true},
@@ -89,8 +89,7 @@ func TestPubAckServerReplies(t *testing.T) {
 	}
 }
 
-// request publishes and returns the bare answer; nats.go's Request would turn a
-// 503 into an error.
+// request publishes and returns the raw answer; nats.go's Request would turn a 503 into an error.
 func request(t *testing.T, nc *nats.Conn, m *nats.Msg) *nats.Msg {
 	t.Helper()
 	m.Reply = nc.NewInbox()
@@ -100,14 +99,13 @@ func request(t *testing.T, nc *nats.Conn, m *nats.Msg) *nats.Msg {
 	require.NoError(t, nc.PublishMsg(m))
 	answer, err := sub.NextMsg(20 * time.Second)
 	if errors.Is(err, nats.ErrNoResponders) {
-		return &nats.Msg{Header: nats.Header{"Status": {"503"}}} // NextMsg hides it
+		return &nats.Msg{Header: nats.Header{"Status": {"503"}}} // NextMsg would hide it
 	}
 	require.NoError(t, err)
 	return answer
 }
 
-// The publisher's own inbox is an asynchronous subscription, where nothing is
-// hidden.
+// The publisher's own inbox is an asynchronous subscription, which hides nothing.
 func TestPubAckNoResponders(t *testing.T) {
 	t.Parallel()
 	srv, err := embedded.Open(embedded.Options{StoreDir: t.TempDir()})

@@ -17,7 +17,7 @@ import (
 	"mqtt-nats-bridge/jetstream/publish"
 )
 
-// scripted is a stream whose answers the test gives.
+// scripted is a stream whose answers come from the test.
 type scripted struct {
 	t        *testing.T
 	nc       *nats.Conn
@@ -36,8 +36,8 @@ func newScripted(t *testing.T, url string) *scripted {
 	return s
 }
 
-// toScripted returns a publisher to a scripted stream, and how its messages end. It never goes back because
-// of a missing answer, unless the options say so.
+// toScripted returns a publisher to a scripted stream, and the results of its messages. It never
+// resends because of a missing answer, unless the options configure that.
 func toScripted(t *testing.T, options ...func(*publish.Options)) (*scripted, *publish.Publisher, *natstest.Outcomes) {
 	t.Helper()
 	srv := natstest.StartServer(t, nil)
@@ -45,7 +45,7 @@ func toScripted(t *testing.T, options ...func(*publish.Options)) (*scripted, *pu
 	return s, publisher(t, srv.URL(), o, append([]func(*publish.Options){longTimeout}, options...)...), o
 }
 
-// next is the message that came next; it must be the one numbered n.
+// next returns the next message, which must be the one numbered n.
 func (s *scripted) next(n int) *nats.Msg {
 	s.t.Helper()
 	m := natstest.Receive(s.t, fmt.Sprintf("message %d", n), s.messages)
@@ -65,7 +65,7 @@ func (s *scripted) answer(m *nats.Msg, with string) {
 	require.NoError(s.t, s.nc.Publish(m.Reply, []byte(with)))
 }
 
-// longTimeout never goes back because of a missing answer.
+// longTimeout prevents resending because of a missing answer.
 func longTimeout(o *publish.Options) { o.AckTimeout = time.Hour }
 
 func TestPublisherAck(t *testing.T) {
@@ -89,8 +89,8 @@ func testOnlyPositiveReplyToOlderAttemptCounts(t *testing.T) {
 	probe := s.next(0)
 	require.NotEqual(t, zero.Reply, probe.Reply)
 	require.Equal(t, zero.Header, probe.Header)
-	s.answer(zero, ackTooLarge) // to the older attempt: it is ignored
-	s.answer(two, ackDuplicate) // stored is stored
+	s.answer(zero, ackTooLarge) // for the older attempt, so it is ignored
+	s.answer(two, ackDuplicate) // a duplicate is stored
 	x := o.Wait(1)[0]
 	require.Equal(t, natstest.Outcome{Token: 2, Duplicate: true}, x)
 	s.answer(probe, ackStored)
@@ -108,7 +108,7 @@ func testOnlyPositiveReplyToOlderAttemptCounts(t *testing.T) {
 	require.Equal(t, uint64(1), stats.Recoveries)
 }
 
-// A client that may request a message from a consumer names the inbox that it goes to, and a device
+// A client that may request a message from a consumer chooses the inbox for it, and a device
 // chooses its payload and the last tokens of its subject.
 func testConsumerMessageInInboxIsNotAnAck(t *testing.T) {
 	t.Parallel()
@@ -135,9 +135,9 @@ func testConsumerMessageInInboxIsNotAnAck(t *testing.T) {
 	require.Equal(t, natstest.Outcome{Token: 0, Duplicate: true}, o.Wait(1)[0], "by its PubAck and nothing else")
 }
 
-// A limit, not a promise (docs/security.md): a PubAck does not say which publish it answers. A NATS
-// user who can read the inbox and may publish to some stream, with the inbox as the reply subject,
-// can make JetStream acknowledge what was never stored.
+// A known limit (docs/security.md): a PubAck does not name the publish that it answers. A NATS user
+// who can read the inbox and may publish to some stream, with the inbox as the reply subject, can
+// make JetStream acknowledge a message that was never stored.
 func testForgedPubAckIsAccepted(t *testing.T) {
 	t.Parallel()
 	s, p, o := toScripted(t)
@@ -181,7 +181,7 @@ func testOldestIsProbedThenRestInOrder(t *testing.T) {
 		s.answer(s.next(i), ackStored)
 	}
 	require.True(t, o.Wait(4)[0].Duplicate)
-	// The three others have no stream; the answers to them may have arrived by now.
+	// The other three have no stream; their answers may have arrived by now.
 	require.NotContains(t, p.Stats().Problem, "maximum messages exceeded")
 }
 
@@ -196,7 +196,7 @@ func testAckTimeoutStartsResending(t *testing.T) {
 	s.next(1)
 	s.next(0)
 	require.Equal(t, publish.ErrAckTimeout.Error(), p.Stats().Problem)
-	last := s.next(0) // probes go on
+	last := s.next(0) // probes continue
 	s.answer(last, ackStored)
 	for answered := false; !answered; {
 		m := natstest.Receive(t, "the second message", s.messages)
@@ -256,7 +256,7 @@ func TestPublisherInFlightLimits(t *testing.T) {
 			var held []*nats.Msg
 			settled := 0
 			for settled < n {
-				// All that was sent is there once the server has answered.
+				// All sent messages have arrived once the server has answered.
 				require.NoError(t, nc.Flush())
 				require.NoError(t, s.nc.Flush())
 				for len(s.messages) > 0 {

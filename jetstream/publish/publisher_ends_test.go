@@ -19,7 +19,7 @@ import (
 	"mqtt-nats-bridge/jetstream/publish"
 )
 
-// publisher is one under test, its options adjusted.
+// publisher returns a publisher under test with adjusted options.
 func publisher(t *testing.T, url string, o *natstest.Outcomes, adjust ...func(*publish.Options)) *publish.Publisher {
 	t.Helper()
 	opts := publish.Options{
@@ -27,7 +27,7 @@ func publisher(t *testing.T, url string, o *natstest.Outcomes, adjust ...func(*p
 			return conn.Connect(conn.Options{URL: url, Name: t.Name(), ReconnectWait: 5 * time.Millisecond}, extra...)
 		},
 		Settler:    o,
-		AckTimeout: testrun.Timeout, // a slow machine is no fault
+		AckTimeout: testrun.Timeout, // a slow machine must not cause an error
 	}
 	for _, f := range adjust {
 		f(&opts)
@@ -38,8 +38,8 @@ func publisher(t *testing.T, url string, o *natstest.Outcomes, adjust ...func(*p
 	return p
 }
 
-// numbered is the message whose token, id and payload are n, in buffers that the
-// next one overwrites.
+// numbered returns a message whose token, id and payload are n, in buffers that the next call
+// overwrites.
 type numbered struct {
 	payload, id []byte
 }
@@ -50,7 +50,7 @@ func (b *numbered) message(n int) *bridge.Message {
 	return &bridge.Message{Token: uint64(n), Subject: []byte("t.x"), ID: b.id, Payload: b.payload}
 }
 
-// stream declares a stream for t.>, as adjusted.
+// stream declares a stream for t.> with an adjusted configuration.
 func stream(t *testing.T, js natsjs.JetStream, adjust ...func(*natsjs.StreamConfig)) natsjs.Stream {
 	t.Helper()
 	c := natsjs.StreamConfig{Name: "T", Subjects: []string{"t.>"}, Storage: natsjs.FileStorage, Duplicates: 10 * time.Minute}
@@ -62,8 +62,8 @@ func stream(t *testing.T, js natsjs.JetStream, adjust ...func(*natsjs.StreamConf
 	return s
 }
 
-// requireExactly asserts that the stream contains the messages 0 to n-1, once each
-// and in that order.
+// requireExactly asserts that the stream contains the messages 0 to n-1, once each and in that
+// order.
 func requireExactly(t *testing.T, s natsjs.Stream, n int) {
 	t.Helper()
 	info, err := s.Info(natstest.Context(t))
@@ -89,9 +89,8 @@ func requireExactly(t *testing.T, s natsjs.Stream, n int) {
 	require.Zero(t, missing)
 }
 
-// load publishes numbered messages until stop is closed, with a bound on what is
-// unsettled, and returns how many it was once all are stored. pulse, of capacity
-// 1, gets a value after each thousand.
+// load publishes numbered messages until stop is closed, with a bound on unsettled ones, and
+// returns their number once all are stored. pulse, of capacity 1, gets a value after each thousand.
 func load(t *testing.T, p *publish.Publisher, o *natstest.Outcomes, stop <-chan struct{}, pulse chan struct{}) (sent int) {
 	t.Helper()
 	var b numbered
@@ -126,7 +125,7 @@ type cutter struct {
 	listener net.Listener
 	target   string
 	wg       sync.WaitGroup
-	cuts     chan struct{} // one for each cut by a budget
+	cuts     chan struct{} // one value per cut by the budget
 
 	mu     sync.Mutex
 	conns  map[net.Conn]bool
@@ -218,15 +217,15 @@ func (c *cutter) spend(n int) (int, bool) {
 	return n, true
 }
 
-// cutWithin cuts at a random byte of the next ones to the server: in the middle
-// of a message, more often than not.
+// cutWithin cuts at a random byte of the next ones to the server, which is usually in the middle of
+// a message.
 func (c *cutter) cutWithin(bytes int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.budget = rand.Int64N(bytes)
 }
 
-// cut closes all connections now, with what is in them.
+// cut closes all connections now and discards the data in them.
 func (c *cutter) cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

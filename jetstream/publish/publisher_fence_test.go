@@ -13,8 +13,7 @@ import (
 	"mqtt-nats-bridge/jetstream/publish"
 )
 
-// A subscriber receives the messages and never answers, so that the publisher would send them
-// again.
+// A subscriber receives the messages and never answers, so the publisher would resend them.
 func TestPublisherFence(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)

@@ -15,7 +15,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// deafLink takes every message and answers none.
+// deafLink accepts all messages and answers none.
 type deafLink struct{ sent []string }
 
 func (l *deafLink) PublishMsg(m *nats.Msg) error {
@@ -30,7 +30,7 @@ func (l *deafLink) LastError() error   { return nil }
 func (l *deafLink) MaxPayload() int64  { return 1 << 20 }
 func (l *deafLink) Close()             {}
 
-// verdicts note what became of messages, in order.
+// verdicts records the results of messages, in order.
 type verdicts []string
 
 func (v *verdicts) Settle(r *bridge.Result) {
@@ -50,9 +50,9 @@ const (
 	replyInbox     = "_INBOX.abc."
 )
 
-// answerModel is what answers may do to messages 1 to 5: a positive one settles the
-// message that it names, a final refusal does where it answers the latest attempt,
-// and nothing else does anything.
+// answerModel models the permitted effects of answers on messages 1 to 5. A positive answer settles
+// its message, a final refusal does so if it answers the latest attempt, and other answers have no
+// effect.
 type answerModel struct {
 	attempt    [fuzzedMessages + 1]uint64
 	done       [fuzzedMessages + 1]bool
@@ -62,7 +62,7 @@ type answerModel struct {
 	want       verdicts
 }
 
-// tick is the publisher's timer: in a recovery it probes with the oldest message.
+// tick models the publisher's timer: in a recovery it probes with the oldest message.
 func (m *answerModel) tick() {
 	if head := m.head(); m.recovering && head <= fuzzedMessages {
 		m.latest++
@@ -130,7 +130,7 @@ func (m *answerModel) answer(subject, data string) {
 	}
 }
 
-// base36 reads a number of up to 32 bits, -1 where it is none.
+// base36 reads a number of up to 32 bits; it returns -1 for other text.
 func base36(s string) int {
 	n, ok := new(big.Int).SetString(s, 36)
 	if !ok || strings.ContainsAny(s, "+-_") || n.BitLen() > 32 {
@@ -139,10 +139,9 @@ func base36(s string) int {
 	return int(n.Int64())
 }
 
-// Whatever comes to the reply inbox, a message is settled by a positive PubAck with its own number,
-// or refused by a final refusal of its latest attempt; once; and nothing else is settled. Each line
-// of the script is an answer: the end of the reply subject, a space, the data; or a tick of the
-// publisher's timer.
+// Whatever arrives at the reply inbox, a message is settled once: by a positive PubAck with its own
+// number, or by a final refusal of its latest attempt. Each line of the script is an answer (the
+// end of the reply subject, a space, the data) or a tick of the publisher's timer.
 func FuzzAnswers(f *testing.F) {
 	const good, full, large = `{"stream":"T","seq":1}`, `{"error":{"err_code":10077}}`, `{"error":{"err_code":10054}}`
 	for _, lines := range [][]string{
@@ -166,7 +165,7 @@ func FuzzAnswers(f *testing.F) {
 				return link, replyInbox, nil
 			},
 			Settler: &got, AckTimeout: time.Hour, Log: zerolog.Nop(),
-			Jitter: func(time.Duration) time.Duration { return time.Hour }, // no probe by itself
+			Jitter: func(time.Duration) time.Duration { return time.Hour }, // no automatic probe
 		})
 		require.NoError(t, err)
 		p.Prove()

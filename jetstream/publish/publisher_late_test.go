@@ -10,9 +10,9 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// A process that stood still sees its timer fire before it has read its socket. The answers
-// there come first: what they are for is not sent again, perhaps after JetStream has
-// forgotten it.
+// After a pause of the process, its timer fires before it has read its socket. The answers in the
+// socket are processed first: their messages must not be resent, because JetStream may no longer
+// remember their ids.
 func TestLateTimer(t *testing.T) {
 	t.Parallel()
 	const stood = 9 * time.Second

@@ -210,7 +210,7 @@ func testMessagesWaitForMissingStream(t *testing.T) {
 	require.Empty(t, p.Stats().Problem)
 }
 
-// requireProblem waits until a publisher probes without success, and so has nothing else in flight.
+// requireProblem waits until a publisher probes without success, so that nothing else is in flight.
 func requireProblem(t *testing.T, p *publish.Publisher, problem string) {
 	t.Helper()
 	sent := uint64(0)
@@ -300,7 +300,7 @@ func testPoisonMessagesAreRejectedDuringRecovery(t *testing.T) {
 	}
 	const n = 40
 	for i := range n {
-		// The oldest is one: probes are sent with it.
+		// The oldest message is a poison message, and probes use it.
 		poison(uint64(1000+i), 5<<10)
 		poison(uint64(2000+i), 9<<10)
 		p.Publish(b.message(i))
@@ -316,7 +316,7 @@ func testPoisonMessagesAreRejectedDuringRecovery(t *testing.T) {
 	requireExactly(t, s, n)
 }
 
-// The lane calls Publish with the lock that Settle needs.
+// The lane calls Publish under the lock that Settle needs.
 func testPublishNeverCallsSettle(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, func(o *natsd.Options) { o.MaxPayload = 1 << 10 })
@@ -360,7 +360,7 @@ func testSettleMayRepublishRejectedMessage(t *testing.T) {
 	require.Equal(t, uint64(50), info.State.Msgs)
 }
 
-// republisher does what a lane does with a refused message: it sends less of it.
+// republisher reacts to a refused message as the lane does: it sends less of it.
 type republisher struct {
 	*natstest.Outcomes
 	publisher *publish.Publisher

@@ -42,7 +42,7 @@ func TestPublisherRecoveryAlarm(t *testing.T) {
 	}
 }
 
-// steady is what links of tests have in common: they are connected, and stay so.
+// steady implements the common part of test links, which are always connected.
 type steady struct{}
 
 func (steady) IsConnected() bool  { return true }
@@ -53,7 +53,7 @@ func (steady) LastError() error   { return nil }
 func (steady) MaxPayload() int64  { return 1 << 20 }
 func (steady) Close()             {}
 
-// wire is a link that notes what is sent.
+// wire is a link that records the sent messages.
 type wire struct {
 	steady
 	mu   sync.Mutex
@@ -67,7 +67,7 @@ func (w *wire) PublishMsg(m *nats.Msg) error {
 	return nil
 }
 
-// taken are the reply subjects since the last call.
+// taken returns the reply subjects since the last call.
 func (w *wire) taken() []string {
 	synctest.Wait()
 	w.mu.Lock()
@@ -88,8 +88,8 @@ func TestPublisherRecovery(t *testing.T) {
 	t.Run("closed link is replaced", testClosedLinkIsReplaced)
 }
 
-// A new leader answers for messages that it has from its predecessor before it
-// takes any itself. That answer is no reason to send all the others.
+// A new leader answers for messages of its predecessor before it accepts any itself. That answer
+// must not cause all others to be sent.
 func testAckOfEarlierSendIsNotTheEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -144,8 +144,8 @@ type deadWire struct{ wire }
 func (*deadWire) PublishMsg(*nats.Msg) error { return nats.ErrConnectionClosed }
 func (*deadWire) IsConnected() bool          { return false }
 
-// nats.go reports a permanently closed connection on its own goroutine: the publisher may not have
-// received the connection yet.
+// nats.go reports a permanently closed connection on its own goroutine, so the publisher may not
+// have received the connection yet.
 func testClosedLinkIsReplaced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -19,8 +19,8 @@ func TestUnprovenStreams(t *testing.T) {
 	t.Run("rejection does not prove a stream", testRejectionDoesNotProveAStream)
 }
 
-// Streams may be created while a bridge starts: of several messages the first would be
-// refused and later ones stored.
+// Streams may be created while a bridge starts: the first of several messages would be refused and
+// later ones stored.
 func testOneMessageIsSentUntilFirstAck(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -58,7 +58,7 @@ func testOneMessageIsSentUntilFirstAck(t *testing.T) {
 	})
 }
 
-// A message that no stream will ever store proves nothing and delays no other message.
+// A message without a stream proves nothing and delays no other message.
 func testRejectionDoesNotProveAStream(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

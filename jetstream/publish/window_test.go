@@ -112,7 +112,7 @@ func testEntryIsACopy(t *testing.T) {
 	}
 }
 
-// The quarantine copy that has most: of an attested retained message without its whole payload.
+// The largest quarantine copy is that of an attested retained message without its whole payload.
 func testQuarantineCopyKeepsAllHeaders(t *testing.T) {
 	t.Parallel()
 	m := bridge.Message{Subject: []byte("s")}

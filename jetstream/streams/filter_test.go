@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// filters over an alphabet so small that they often meet.
+// The alphabet is so small that filters often overlap.
 func filterGen() *rapid.Generator[string] {
 	return rapid.Custom(func(t *rapid.T) string {
 		tokens := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "*"}), 1, 4).Draw(t, "tokens")
@@ -39,8 +39,8 @@ func testCollideAgreesWithNatsServer(t *testing.T) {
 
 func testCoversEverySubjectOfNarrowerFilter(t *testing.T) {
 	t.Parallel()
-	// Every subject of up to 6 tokens over {a, b, c}; no filter of the
-	// generator is longer, and c represents every token it does not name.
+	// All subjects of up to 6 tokens over {a, b, c}. No generated filter is longer, and c
+	// represents all unnamed tokens.
 	var subjects []string
 	level := []string{""}
 	for range 6 {

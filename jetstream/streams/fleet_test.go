@@ -6,7 +6,7 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// fleetStreams are streams such as a fleet of devices has.
+// fleetStreams are typical streams of a fleet of devices.
 func fleetStreams() []streams.Spec {
 	const day, gib = 24 * time.Hour, 1 << 30
 	return []streams.Spec{

@@ -53,8 +53,9 @@ func TestValidateSpecs(t *testing.T) {
 	}
 }
 
-// world is a server on which nothing is as declared: one stream is right, one is missing, one has
-// other limits, one cannot be changed, one has lost its subject to another stream.
+// world is a server whose streams differ from the declared ones: one stream is right, one is
+// missing, one has other limits, one cannot be changed, and one has lost its subject to another
+// stream.
 func world(t *testing.T) (natsjs.JetStream, []streams.Spec, []streams.ConsumerSpec) {
 	t.Helper()
 	js := natstest.JetStream(t, natstest.StartServer(t, nil))
@@ -90,7 +91,7 @@ func mustCreate(t *testing.T, js natsjs.JetStream, cfg natsjs.StreamConfig) {
 	require.NoError(t, err)
 }
 
-// golden compares with testdata; UPDATE_GOLDEN=1 writes it.
+// golden compares with testdata; UPDATE_GOLDEN=1 writes the file.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
@@ -167,7 +168,7 @@ func TestManage(t *testing.T) {
 func testCreateNeverChangesExistingStreams(t *testing.T) {
 	t.Parallel()
 	js := natstest.JetStream(t, natstest.StartServer(t, nil))
-	// Other limits, a wider subject and a setting that specs do not know.
+	// The stream has other limits, a wider subject and a setting that specs do not cover.
 	mustCreate(t, js, natsjs.StreamConfig{
 		Name: "TELEMETRY", Subjects: []string{"tenant.*.device.*.*", "legacy.>"}, MaxAge: time.Hour, Compression: natsjs.S2Compression,
 	})
@@ -199,7 +200,7 @@ func testCreateNeverChangesExistingStreams(t *testing.T) {
 	require.True(t, d.Empty(), d)
 }
 
-// Each contradiction alone: how it is reported, and how apply handles it.
+// Each difference alone: its report, and its handling by apply.
 func TestManageEachConflict(t *testing.T) {
 	t.Parallel()
 	spec := streams.Spec{Name: "T", Subjects: []string{"t.*", "u"}}
@@ -383,7 +384,7 @@ func testConcurrentStartsAllSucceed(t *testing.T) {
 	var start sync.WaitGroup
 	start.Add(1)
 	for i, js := range apis {
-		// Not quite the same: the later ones find a stream with other limits.
+		// The declarations differ: later ones find a stream with other limits.
 		specs := fleetStreams()
 		specs[0].MaxBytes -= int64(i)
 		consumers := fleetConsumers()
@@ -475,7 +476,7 @@ func testDocumentedPermissionsSuffice(t *testing.T) {
 	require.ErrorContains(t, err, "no answer on $JS.API.STREAM.INFO.TELEMETRY: the user may lack the permission")
 }
 
-// The subject in the error is the one that the request was sent to.
+// The error names the subject of the request.
 func TestNoAnswerSubject(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
@@ -490,7 +491,7 @@ func TestNoAnswerSubject(t *testing.T) {
 			require.NoError(t, err)
 			api, err := o.API()
 			require.NoError(t, err)
-			requests, err := nc.SubscribeSync(api + ".>") // takes the requests and does not answer
+			requests, err := nc.SubscribeSync(api + ".>") // receives the requests and does not answer
 			require.NoError(t, err)
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 			defer cancel()
@@ -517,7 +518,7 @@ func TestDifferenceMarks(t *testing.T) {
 	}
 }
 
-// A start by time is how a stretch of a stream is replayed.
+// A start by time is used to replay a part of a stream.
 func testConsumerStartByTimeIsANote(t *testing.T) {
 	t.Parallel()
 	js := natstest.JetStream(t, natstest.StartServer(t, nil))
