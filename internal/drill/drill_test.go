@@ -220,8 +220,8 @@ func testLossIsFound(t *testing.T) {
 	require.Zero(t, report.Duplicated+report.Inversions+report.WrongDevice)
 }
 
-// Plants three messages in the stream: one stored late, one duplicate, and one under another
-// device's subject.
+// Plants three copies of a withheld message in the stream: one late, one duplicate, and one under
+// another device's subject.
 func testDuplicateAndWrongDeviceAreFound(t *testing.T) {
 	t.Parallel()
 	var diverted atomic.Bool

@@ -142,7 +142,7 @@ func connectTo(r *proof.Rig, suits func(leads bool) bool) {
 	}
 }
 
-// freezeLeader suspends the leader for d and requires that another node leads afterwards.
+// freezeLeader suspends the leader for d, long enough for the election of another one.
 func freezeLeader(r *proof.Rig, d time.Duration) {
 	leader := r.Cluster.Leader("TELEMETRY")
 	leader.Freeze()

@@ -8,8 +8,7 @@ import (
 	"mqtt-nats-bridge/internal/proof"
 )
 
-// passwords returns the passwords of the users of nats.conf, which reads them from the
-// environment.
+// passwords of the users of nats.conf, which reads them from the environment.
 var passwords = map[string]string{"bridge": "pb-7f2", "ingest": "pi-7f2", "operator": "po-7f2"}
 
 func TestMain(m *testing.M) {
