@@ -337,7 +337,8 @@ func (w *world) introduce() {
 	w.queue = queue
 }
 
-// kill models kill -9 of the bridge. The stream stores only the first of the published messages.
+// kill models kill -9 of the bridge. The stream still stores a random prefix of the messages in
+// flight.
 func (w *world) kill(t *rapid.T) {
 	for _, o := range w.waiting[:rapid.IntRange(0, len(w.waiting)).Draw(t, "arrived")] {
 		w.keep(o)

@@ -102,8 +102,8 @@ func TestEMQXZones(t *testing.T) {
 }
 
 // The bridge's default must accept all messages that EMQX accepts. EMQX reads up to a TLS record
-// (16 KiB) in one read, gives its messages the same time, and allows another second's worth in
-// advance.
+// (16 KiB) in one read and gives its messages the same timestamp. Its limiter can have another
+// second's worth of messages saved up.
 func testDeviceLimitsFitBridgeDefaults(t *testing.T) {
 	t.Parallel()
 	defaults, err := config.Load(config.Sources{})

@@ -40,7 +40,7 @@ func TestLeafOrder(t *testing.T) {
 	require.NoError(t, err)
 
 	// The reader sees each message before it is removed. Space is freed as soon as the publisher
-	// reports the first refusal; the store is not idle by then.
+	// reports the first refusal, without waiting for the store to become idle.
 	var stored []int
 	consumer, err := stream.OrderedConsumer(t.Context(), natsjs.OrderedConsumerConfig{})
 	require.NoError(t, err)
