@@ -38,7 +38,7 @@ func (r *replicas) problems(natsDown bool) []Problem {
 		all = append(all, problem(err.Error(), advice.For(err), later(err.Replica.Started, r.bridge.started)))
 	}
 	if s.Unreached != nil {
-		p := problem("this replica cannot reach the broker and leaves its partitions to the other replicas:  "+neterror.WithoutLocalAddress(s.Unreached.Error()),
+		p := problem("this replica cannot reach the broker and leaves its partitions to the other replicas: "+neterror.WithoutLocalAddress(s.Unreached.Error()),
 			mqttaccount.Advice(s.Unreached), s.UnreachedSince)
 		p.Component = "mqtt"
 		all = append(all, p)

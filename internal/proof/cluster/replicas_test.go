@@ -389,7 +389,7 @@ func TestReplicaWithoutBroker(t *testing.T) {
 			ready.Problems = slices.DeleteFunc(ready.Problems, func(p daemon.Problem) bool { return strings.Contains(p.Problem, "connects to another broker") })
 			require.Len(t, ready.Problems, 1, "%+v", ready)
 			require.Equal(t, "mqtt", ready.Problems[0].Component)
-			require.Contains(t, ready.Problems[0].Problem, "this replica's lanes cannot reach the broker")
+			require.Contains(t, ready.Problems[0].Problem, "this replica cannot reach the broker")
 			require.NotEmpty(t, ready.Problems[0].Advice) // the proxy resets what it accepts, before or after CONNECT
 		}},
 		{name: "and finds it again", inject: func() {
