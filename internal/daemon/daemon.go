@@ -276,15 +276,15 @@ func (b *Bridge) Close(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(closeTimeout, end) })()
 
 	b.cancel()
-	abandoned := 0
-	stopped := make(chan int, 1)
+	left := 0
 	closed := sleep.Await(closing, func() {
 		b.ticking.Wait()
-		stopped <- b.stopLanes(ctx)
+		left = b.stopLanes(ctx)
 	})
+	abandoned := 0
 	if closed {
-		abandoned = <-stopped
-	} else {
+		abandoned = left
+	} else { // left may still be written
 		abandoned = b.Totals().InFlight
 	}
 	closed = sleep.Await(closing, b.wait.Wait) && closed
