@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"bytes"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/child"
 	"mqtt-nats-bridge/internal/testrun"
 )
 
@@ -255,22 +255,7 @@ func testLostSessionOfEarlierProcessIsCounted(t *testing.T) {
 }
 
 // lines collects a log.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
+type lines struct{ child.Log }
 
 // count is in how many lines text occurs.
 func (l *lines) count(text string) (n int) {

@@ -1,6 +1,7 @@
 package child_test
 
 import (
+	"fmt"
 	"os/exec"
 	"syscall"
 	"testing"
@@ -83,4 +84,22 @@ func TestEnd(t *testing.T) {
 		default:
 		}
 	})
+}
+
+func TestLog(t *testing.T) {
+	t.Parallel()
+	var l child.Log
+	_, changed := l.Find(0, "two")
+	fmt.Fprint(&l, "one two ")
+	<-changed
+	end, changed := l.Find(0, "two")
+	require.Nil(t, changed)
+	require.Equal(t, len("one two"), end)
+	_, changed = l.Find(end, "two")
+	require.NotNil(t, changed, "the one before the offset does not count")
+	fmt.Fprint(&l, "two")
+	<-changed
+	end, _ = l.Find(end, "two")
+	require.Equal(t, len(l.String()), end)
+	require.Equal(t, "o two", l.Tail(5))
 }

@@ -18,9 +18,7 @@ import (
 
 // with returns the lines that contain text.
 func (b *logBook) with(text string) (found []string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for line := range strings.Lines(b.buf.String()) {
+	for line := range strings.Lines(b.String()) {
 		if strings.Contains(line, text) {
 			found = append(found, line)
 		}

@@ -1,14 +1,12 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,32 +17,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/child"
 	"mqtt-nats-bridge/internal/config"
 	processes "mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// saying is a log that can be read while it is being written.
-type saying struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (s *saying) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(b)
-}
-
-func (s *saying) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String()
-}
-
 // joined is a replica that the test stops.
-func joined(t *testing.T, log *saying, env ...string) *Bridge {
+func joined(t *testing.T, log *child.Log, env ...string) *Bridge {
 	t.Helper()
 	// If a variable is set twice, the first value counts.
 	c, err := config.Load(config.Sources{Env: append(slices.Clip(env), "BRIDGE_LANES_PARTITIONS=auto", "BRIDGE_LANES_TTL=2s")})
@@ -88,7 +69,7 @@ func TestReplicas(t *testing.T) {
 func testStatusShowsOwnerOfEachLease(t *testing.T) {
 	t.Parallel()
 	mqtt, nats := attesting(t), embeddedNATS(t)
-	var log saying
+	var log child.Log
 	// The interval is long enough for a busy machine to answer in time: a late answer is a warning.
 	env := append(peers(mqtt, nats), "BRIDGE_LANES_TTL=20s")
 	a := joined(t, &log, env...)
@@ -156,7 +137,7 @@ func testStatusShowsOwnerOfEachLease(t *testing.T) {
 func testBothReplicasReportDifferentBrokers(t *testing.T) {
 	t.Parallel()
 	nats := embeddedNATS(t)
-	var log saying
+	var log child.Log
 	a := joined(t, &log, peers(attesting(t), nats)...)
 	t.Cleanup(func() { _ = a.Close(context.Background()) })
 	awaitHeld(t, a, 16)
@@ -180,7 +161,7 @@ func testLaneThatCannotOpenIsRetried(t *testing.T) {
 	mqtt := attesting(t)
 	tls, ca := processes.NATSTLS(t)
 	server := processes.NATSServer(t, processes.NATSOptions{Config: tls})
-	var log saying
+	var log child.Log
 	env := append(brokerOf(mqtt), "NATS_URL="+server.URL, "BRIDGE_LANES_TTL=20s")
 	a := joined(t, &log, append(env, "BRIDGE_NATS_TLS_CA="+ca)...)
 	awaitHeld(t, a, 16)
@@ -207,7 +188,7 @@ func testLaneThatCannotOpenIsRetried(t *testing.T) {
 func testLeaseBucketFailureDoesNotStopLanes(t *testing.T) {
 	t.Parallel()
 	mqtt, nats := attesting(t), embeddedNATS(t)
-	var log saying
+	var log child.Log
 	b := joined(t, &log, peers(mqtt, nats)...)
 	awaitHeld(t, b, 16)
 	js := admin(t, nats)
@@ -244,7 +225,7 @@ func admin(t *testing.T, s *embedded.Server) natsjs.JetStream {
 func testMissingBucketIsReportedWithAdvice(t *testing.T) {
 	t.Parallel()
 	mqtt, nats := attesting(t), embeddedNATS(t)
-	var log saying
+	var log child.Log
 	b := joined(t, &log, append(peers(mqtt, nats), "BRIDGE_STREAMS_MANAGE=off")...)
 	require.Eventually(t, func() bool {
 		p := b.Problems()
@@ -258,7 +239,7 @@ func testMissingBucketIsReportedWithAdvice(t *testing.T) {
 func testNoLeaseBeforeRegistryIsRead(t *testing.T) {
 	t.Parallel()
 	mqtt, nats := attesting(t), embeddedNATS(t)
-	var log saying
+	var log child.Log
 	a := joined(t, &log, peers(mqtt, nats)...)
 	awaitHeld(t, a, 16)
 	b := joined(t, &log, append(peers(mqtt, nats), "BRIDGE_IDENTITY_REGISTRY_KIND=kv")...)

@@ -1,12 +1,10 @@
 package deploytest
 
 import (
-	"bytes"
 	"context"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,28 +12,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/child"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/testrun"
 )
-
-// buffer is a log with several writers.
-type buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
 
 // The user bridge of nats.conf has all permissions that replicas need, from creating the bucket to
 // handing over a partition. The server refuses nothing.
@@ -45,7 +26,7 @@ func TestReplicaPermissions(t *testing.T) {
 	mqtt, err := broker.Open(broker.Options{Username: "bridge", Password: "pw", Attest: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = mqtt.Close() })
-	var log buffer
+	var log child.Log
 	start := func() *daemon.Bridge {
 		c, err := config.Load(config.Sources{Env: []string{
 			"MQTT_URL=" + mqtt.URL(), "BRIDGE_MQTT_USERNAME=bridge", "BRIDGE_MQTT_PASSWORD=pw",

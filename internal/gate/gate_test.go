@@ -1,18 +1,17 @@
 package gate_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/child"
 	"mqtt-nats-bridge/internal/emqx"
 	"mqtt-nats-bridge/internal/emqxtest"
 	"mqtt-nats-bridge/internal/gate"
@@ -84,22 +83,9 @@ func TestOpen(t *testing.T) {
 }
 
 // events is a log that a test waits on.
-type events struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
+type events struct{ child.Log }
 
-func (e *events) Write(p []byte) (int, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.text.Write(p)
-}
-
-func (e *events) count(text string) int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return strings.Count(e.text.String(), text)
-}
+func (e *events) count(text string) int { return strings.Count(e.String(), text) }
 
 func TestRunEMQXRestart(t *testing.T) {
 	t.Parallel()

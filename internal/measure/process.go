@@ -15,7 +15,6 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -28,27 +27,7 @@ type Process struct {
 	name   string
 	pipe   *os.File // the read end of standard output; Stop and ReadJSON close it
 	stdout *bufio.Reader
-	stderr output
-}
-
-// output collects what a process writes. It is safe for concurrent use.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-// Write implements [io.Writer].
-func (o *output) Write(data []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(data)
-}
-
-// String returns the whole output so far.
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
+	stderr child.Log
 }
 
 // Start runs the current executable with other arguments.

@@ -2,10 +2,7 @@ package peers
 
 import (
 	"fmt"
-	"io"
 	"os/exec"
-	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -212,37 +209,8 @@ func (p *Process) PID() int {
 // Log returns the output of all runs of the process.
 func (p *Process) Log() *Log { return &p.log }
 
-// Log collects output. It is safe for concurrent use.
-type Log struct {
-	mu      sync.Mutex
-	text    strings.Builder
-	changed chan struct{} // closed at the next write; nil: no Await is in progress
-}
-
-var _ io.Writer = (*Log)(nil)
-
-func (l *Log) Write(data []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.changed != nil {
-		close(l.changed)
-		l.changed = nil
-	}
-	return l.text.Write(data)
-}
-
-// String returns the whole output so far.
-func (l *Log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// Tail returns at most the last n bytes of the output.
-func (l *Log) Tail(n int) string {
-	s := l.String()
-	return s[max(0, len(s)-n):]
-}
+// Log collects output and waits for it.
+type Log struct{ child.Log }
 
 // Await waits until the log contains text at or after the byte offset from, and returns the offset
 // after the text. If the text does not appear in time, the test fails.
@@ -250,17 +218,10 @@ func (l *Log) Await(t testing.TB, from int, text string) int {
 	t.Helper()
 	timeout := time.After(testrun.Timeout)
 	for {
-		l.mu.Lock()
-		s := l.text.String()
-		if at := strings.Index(s[min(from, len(s)):], text); at >= 0 {
-			l.mu.Unlock()
-			return from + at + len(text)
+		end, changed := l.Find(from, text)
+		if changed == nil {
+			return end
 		}
-		if l.changed == nil {
-			l.changed = make(chan struct{})
-		}
-		changed := l.changed
-		l.mu.Unlock()
 		select {
 		case <-changed:
 		case <-timeout:

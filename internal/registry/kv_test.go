@@ -1,8 +1,7 @@
 package registry
 
 import (
-	"bytes"
-	"sync"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,28 +11,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge/certificates"
+	"mqtt-nats-bridge/internal/child"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // journalOf is a log that a test reads.
-type journalOf struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
+type journalOf struct{ child.Log }
 
-func (l *journalOf) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *journalOf) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return bytes.Count(l.text.Bytes(), []byte(text))
-}
+func (l *journalOf) count(text string) int { return strings.Count(l.String(), text) }
 
 func TestKV(t *testing.T) {
 	t.Parallel()
