@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/internal/testrun"
 )
 
@@ -27,7 +27,7 @@ func TestStart(t *testing.T) {
 // Connecting to each of them once takes longer than the test waits.
 func testSilentServersDelayNeitherStartNorStop(t *testing.T) {
 	t.Parallel()
-	urls := silentServers(t)
+	urls := natstest.SilentServers(t)
 	c, err := config.Load(config.Sources{Env: append(brokerOf(attesting(t)), "BRIDGE_STOP_TIMEOUT=1s", "NATS_URL="+urls)})
 	require.NoError(t, err)
 	started, stopped := make(chan *Bridge, 1), make(chan error, 1)
@@ -56,24 +56,11 @@ func testSilentServersDelayNeitherStartNorStop(t *testing.T) {
 	}
 }
 
-// silentServers returns the URLs of a hundred servers that accept connections and send nothing.
-func silentServers(t *testing.T) string {
-	t.Helper()
-	var urls []string
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts connections
-		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, l.Close()) })
-		urls = append(urls, "nats://"+l.Addr().String())
-	}
-	return strings.Join(urls, ",")
-}
-
 // A store that was not closed counts as damaged after the host has restarted.
 func testSilentHubDoesNotKeepLeafStoreOpen(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	hub := silentServers(t)
+	hub := natstest.SilentServers(t)
 	leaf, _, _ := strings.Cut(hub, ",")
 	c, err := config.Load(config.Sources{Env: append(brokerOf(attesting(t)), "BRIDGE_STOP_TIMEOUT=1s", "NATS_URL="+hub, "BRIDGE_NATS_MODE=leaf",
 		"BRIDGE_NATS_LEAF_URL="+strings.Replace(leaf, "nats://", "nats-leaf://", 1), "BRIDGE_NATS_LEAF_DOMAIN=site-a", "BRIDGE_NATS_LEAF_STORE_DIR="+dir)})

@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
@@ -88,18 +88,10 @@ func TestRotatedPassword(t *testing.T) {
 	r.eventually(func() bool { ready, _ := i.Ready(); return ready }, func() any { return i.Problems() })
 }
 
-// A hundred servers accept connections and send nothing: one attempt takes longer than the test waits.
 func TestSilentServers(t *testing.T) {
 	t.Parallel()
-	var urls []string
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts
-		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, l.Close()) })
-		urls = append(urls, "nats://"+l.Addr().String())
-	}
 	c, err := config.LoadIngest(config.Sources{Flags: []config.Flag{
-		{Path: "database.url", Value: createDatabase(t, sharedPostgres(t).url)}, {Path: "nats.url", Value: strings.Join(urls, ",")},
+		{Path: "database.url", Value: createDatabase(t, sharedPostgres(t).url)}, {Path: "nats.url", Value: natstest.SilentServers(t)},
 		{Path: "stop_timeout", Value: "1s"}, {Path: "admin.listen"},
 	}}, Check)
 	require.NoError(t, err)
