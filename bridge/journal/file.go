@@ -110,7 +110,7 @@ func mapFile(f *os.File, o *Options) (Opened, error) {
 		set(&j.header.client, xxhash.Sum64String(o.ClientID))
 		j.clear(1)
 		j.header.magic = magic
-		j.begin(time.Now(), 0)
+		j.begin(time.Now(), 0, o.Epoch())
 	} else if opened.Stale, err = j.load(o, changed); err != nil {
 		unix.Munmap(mem)
 		return Opened{}, err
@@ -160,7 +160,7 @@ func (j *Journal) load(o *Options, changed time.Time) (stale string, err error) 
 	if stale != "" {
 		j.Forget()
 	}
-	j.begin(now, last)
+	j.begin(now, last, o.Epoch())
 	return stale, nil
 }
 

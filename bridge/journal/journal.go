@@ -71,20 +71,23 @@ func le(w uint64) uint64 {
 	return w
 }
 
-// New returns a journal in memory. It ends with the process.
-func New() *Journal {
+// New returns a journal in memory, with a random epoch. It ends with the process.
+func New() *Journal { return NewEpoch(rand.Uint64()) }
+
+// NewEpoch is [New] with the epoch given: see [Options].Epoch.
+func NewEpoch(epoch uint64) *Journal {
 	j := &Journal{header: new(header), entries: new([maxEntries]entry)}
 	j.clear(1)
-	j.begin(time.Now(), 0)
+	j.begin(time.Now(), 0, epoch)
 	return j
 }
 
 // begin initializes the numbering of a journal that was just opened. Numbers follow the clock and
-// contain a random epoch. This avoids numbers of an earlier process that the file does not contain,
+// contain an epoch, usually a random one. This avoids numbers of an earlier process that the file does not contain,
 // because it was missing, lost its latest pages or was restored from a copy. Such a number could be
 // a false duplicate, which is a lost message.
-func (j *Journal) begin(now time.Time, last uint64) {
-	j.number = last>>epochBits<<epochBits | rand.Uint64N(1<<epochBits)
+func (j *Journal) begin(now time.Time, last, epoch uint64) {
+	j.number = last>>epochBits<<epochBits | epoch&(1<<epochBits-1)
 	j.followClock(now.UnixNano())
 }
 

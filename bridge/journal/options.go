@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"math/rand/v2"
 	"os"
 	"strings"
 	"time"
@@ -16,6 +17,9 @@ type Options struct {
 	// ChangedAt returns when any process last changed the file; nil means the file's last status
 	// change.
 	ChangedAt func(os.FileInfo) time.Time
+	// Epoch returns the epoch of the numbers, of which 16 bits are used; nil means a random one.
+	// The simulation passes its own, so that a schedule can be repeated.
+	Epoch func() uint64
 }
 
 // Opened is the result of [Open].
@@ -42,5 +46,8 @@ func (o *Options) setDefaults() {
 	}
 	if o.ChangedAt == nil {
 		o.ChangedAt = statusChanged
+	}
+	if o.Epoch == nil {
+		o.Epoch = rand.Uint64
 	}
 }

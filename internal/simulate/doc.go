@@ -45,6 +45,9 @@
 //     answers a ping. If another process had the session of a bridge, the bridge was disconnected
 //     for at least a minute.
 //
+// No two journals have the same epoch. Random ones repeat with a chance of 1 in 65,536, which
+// matters where the clock is set back and the journal is lost (bridge/DESIGN.md, "Message ids").
+//
 // Look-ups depend on the clocks (bridge/DESIGN.md, "What JetStream has forgotten"): those of broker
 // and bridge differ by less than a minute, those of a cluster's servers by a few seconds. The
 // difference between NATS and the bridge does not matter. Only a leader that has applied its log

@@ -59,22 +59,26 @@ func (w *world) start(away bool) {
 		Client: &jetstream.Client{Life: w.lives, Unreachable: away, Wrap: w.sabotage.link, Intercept: w.sabotage.answer},
 		w:      w, dir: w.dir, tokens: map[uint64]*letter{}, given: map[*letter]bool{},
 	}
+	epoch := func() uint64 { return uint64(w.lives) } // random ones repeat: see doc.go
+	if w.sabotage.sameEpoch {
+		epoch = func() uint64 { return 0 }
+	}
 	var err error
 	if w.setup.Memory {
-		p.journal = journal.New()
+		p.journal = journal.NewEpoch(epoch())
 		w.broker.unproved = true
 	} else {
 		var opened journal.Opened
 		opened, err = journal.Open(journal.Options{
 			Dir: p.dir, ClientID: clientID, BootID: fmt.Sprint("boot ", w.boots),
-			ChangedAt: func(os.FileInfo) time.Time { return w.changed },
+			ChangedAt: func(os.FileInfo) time.Time { return w.changed }, Epoch: epoch,
 		})
 		if opened.Stale != "" && w.sabotage.trustsStaleJournal {
 			w.changed = time.Time{}
 			err = errors.Join(err, opened.Journal.Close(), os.WriteFile(journalFile(p.dir), w.image, 0o600))
 			opened, _ = journal.Open(journal.Options{
 				Dir: p.dir, ClientID: clientID, BootID: "boot 0",
-				ChangedAt: func(os.FileInfo) time.Time { return time.Time{} },
+				ChangedAt: func(os.FileInfo) time.Time { return time.Time{} }, Epoch: epoch,
 			})
 		}
 		p.journal = opened.Journal

@@ -22,6 +22,7 @@ type sabotage struct {
 	// delivery.
 	deliver            func(*process, packet) (after func())
 	trustsStaleJournal bool // a stale journal is used as if it were current
+	sameEpoch          bool // all journals have one epoch
 	noFence            bool // the bridge never sends a ping as a fence
 	hastyFence         bool // the fence is answered before the broker has processed anything
 	missesSuspension   bool // a suspension of the process is not detected

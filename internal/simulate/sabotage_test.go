@@ -33,6 +33,7 @@ func TestSabotage(t *testing.T) {
 		"a run of any connection":                  {headerWord(journalLow, 1), losses, 159},
 		"PUBACKs not noted":                        {headerWord(journalAcked, 0), losses, 210},
 		"a stale journal trusted":                  {sabotage{trustsStaleJournal: true}, losses, 1347},
+		"one epoch for all journals":               {sabotage{sameEpoch: true}, []promise{falseDuplicate}, 12},
 		"a broker never asked":                     {sabotage{noFence: true}, losses, 159},
 		"a broker's answer before its time":        {sabotage{hastyFence: true}, []promise{storedTwice}, 385},
 		"a stop of the process unnoticed":          {sabotage{missesSuspension: true}, losses, 643},
