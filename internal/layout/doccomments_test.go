@@ -4,8 +4,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -16,15 +14,9 @@ import (
 // TestDocComments requires that the doc comment of an exported identifier begins with its name.
 func TestDocComments(t *testing.T) {
 	t.Parallel()
-	require.NoError(t, filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			if err == nil && strings.HasPrefix(d.Name(), ".") && len(d.Name()) > 2 {
-				return filepath.SkipDir
-			}
-			return err
-		}
+	walk(t, func(path string) {
 		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-			return nil
+			return
 		}
 		files := token.NewFileSet()
 		f, err := parser.ParseFile(files, path, nil, parser.ParseComments)
@@ -34,8 +26,7 @@ func TestDocComments(t *testing.T) {
 				t.Errorf("%s: %s: the comment does not begin with the name: %s", files.Position(name.Pos()), name.Name, comment.Text())
 			}
 		}
-		return nil
-	}))
+	})
 }
 
 // exportedComments returns the doc comments of the exported functions, methods, types, constants and

@@ -5,8 +5,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,15 +16,9 @@ import (
 // modules, then this module, with a blank line between these groups and nowhere else.
 func TestImportGroups(t *testing.T) {
 	t.Parallel()
-	require.NoError(t, filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			if err == nil && strings.HasPrefix(d.Name(), ".") && len(d.Name()) > 2 {
-				return filepath.SkipDir
-			}
-			return err
-		}
+	walk(t, func(path string) {
 		if !strings.HasSuffix(path, ".go") {
-			return nil
+			return
 		}
 		files := token.NewFileSet()
 		f, err := parser.ParseFile(files, path, nil, parser.ImportsOnly|parser.ParseComments)
@@ -34,8 +26,7 @@ func TestImportGroups(t *testing.T) {
 		if problem := ungrouped(files, f.Imports); problem != "" {
 			t.Errorf("%s: %s; the order is: standard library, other modules, %s, with a blank line between them", path, problem, module)
 		}
-		return nil
-	}))
+	})
 }
 
 // ungrouped describes an error in the order of imports, or returns "".

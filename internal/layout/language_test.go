@@ -3,7 +3,6 @@ package layout
 import (
 	"go/scanner"
 	"go/token"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -72,13 +71,7 @@ type passage struct {
 func TestLanguage(t *testing.T) {
 	t.Parallel()
 	used := map[string]bool{}
-	require.NoError(t, filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			if err == nil && strings.HasPrefix(d.Name(), ".") && len(d.Name()) > 2 {
-				return filepath.SkipDir
-			}
-			return err
-		}
+	walk(t, func(path string) {
 		name := filepath.ToSlash(strings.TrimPrefix(path, "../../"))
 		for _, p := range passages(t, path) {
 			for phrase, r := range phrases {
@@ -92,8 +85,7 @@ func TestLanguage(t *testing.T) {
 				}
 			}
 		}
-		return nil
-	}))
+	})
 	for name := range allowed {
 		require.True(t, used[name], "%s needs no exception any more", name)
 	}
