@@ -89,31 +89,37 @@ type packet struct {
 	*letter
 }
 
-// broker is the MQTT side: one session with a queue, a window and consecutive packet ids.
+// broker is the MQTT side: one session with a window.
 type broker struct {
-	w        *world
-	queue    []*letter
-	inFlight []packet // in the order of sending
-	nextID   uint16
-	sent     int
-	kept     bool // the session was kept since the bridge was last connected
+	w *world
+	session
+	sent int
+	kept bool // the session was kept since the bridge was last connected
 
 	conn *conn // nil: none
 	pipe []packet
 
 	recent   []uint16 // the latest packet ids
-	saved    *snapshot
+	saved    *session
 	seen     time.Time // when the bridge was last connected
 	stopped  bool      // the process has been suspended since
 	crossed  bool      // an acknowledged message was sent again
 	unproved bool      // no delivery has shown yet how packets are numbered
 }
 
-// snapshot is the state of a broker on disk.
-type snapshot struct {
+// session is the state of a broker that a snapshot on disk contains. Packet ids are consecutive.
+type session struct {
 	queue    []*letter
-	inFlight []packet
+	inFlight []packet // in the order of sending
 	nextID   uint16
+}
+
+// messages returns those in flight, then those in the queue.
+func (s *session) messages() (all []*letter) {
+	for _, p := range s.inFlight {
+		all = append(all, p.letter)
+	}
+	return append(all, s.queue...)
 }
 
 // conn is one network connection. The bridge uses it as a [bridge.Conn].
@@ -302,16 +308,11 @@ func (b *broker) disconnected() {
 
 // lose restarts the broker without its sessions; packet ids start again.
 func (b *broker) lose() {
-	if b.up() {
-		b.cut(0, 0)
-	}
-	for _, p := range b.inFlight {
-		p.lost = true
-	}
-	for _, l := range b.queue {
+	b.cut(0, 0)
+	for _, l := range b.messages() {
 		l.lost = true
 	}
-	b.queue, b.inFlight, b.nextID, b.kept, b.saved, b.unproved = nil, nil, 1, false, nil, true
+	b.session, b.kept, b.saved, b.unproved = session{nextID: 1}, false, nil, true
 	b.w.logf("the broker loses the session")
 }
 

@@ -10,11 +10,14 @@ import (
 
 // lookup returns the bridge's options for look-ups in the streams.
 func (w *world) lookup(p *process) *natspublish.LookupOptions {
-	o := &natspublish.LookupOptions{API: jetstream.API, StreamOf: jetstream.StreamOf, Window: func() time.Duration { return jetstream.DuplicateWindow }}
-	if f := w.sabotage.lookup; f != nil {
-		return f(p, o)
+	if w.sabotage.neverAsks {
+		return nil
 	}
-	return o
+	window := func() time.Duration { return jetstream.DuplicateWindow }
+	if f := w.sabotage.window; f != nil {
+		window = func() time.Duration { return f(p) }
+	}
+	return &natspublish.LookupOptions{API: jetstream.API, StreamOf: jetstream.StreamOf, Window: window}
 }
 
 // heal ends a fault. Before that it waits until the publisher must have noticed the fault: the

@@ -20,7 +20,7 @@ import (
 
 // process is one bridge from start to end. It sits between the lane and the publisher, as the
 // lane's [bridge.Publisher] and the publisher's [bridge.Settler], to observe their calls and to
-// interrupt them.
+// interrupt or break them.
 type process struct {
 	*jetstream.Client
 	w         *world
@@ -39,9 +39,6 @@ type process struct {
 	skipped   uint64 // messages counted instead of stored
 	end       uint64 // end of its journal before Deliver
 	settling  bool
-
-	next   bridge.Publisher // receives the lane's messages
-	answer bridge.Settler   // receives the publisher's results
 }
 
 const clientID = "lane"
@@ -56,8 +53,11 @@ func (w *world) start(away bool) {
 	}
 	w.lives++
 	p := &process{
-		Client: &jetstream.Client{Life: w.lives, Unreachable: away, Wrap: w.sabotage.link, Intercept: w.sabotage.answer},
-		w:      w, dir: w.dir, tokens: map[uint64]*letter{}, given: map[*letter]bool{},
+		Client: &jetstream.Client{
+			Life: w.lives, Unreachable: away,
+			Sending: w.sabotage.sending, Intercept: w.sabotage.answer, Unnumbered: w.sabotage.unnumbered,
+		},
+		w: w, dir: w.dir, tokens: map[uint64]*letter{}, given: map[*letter]bool{},
 	}
 	epoch := func() uint64 { return uint64(w.lives) } // random ones repeat: see doc.go
 	if w.sabotage.sameEpoch {
@@ -68,18 +68,17 @@ func (w *world) start(away bool) {
 		p.journal = journal.NewEpoch(epoch())
 		w.broker.unproved = true
 	} else {
-		var opened journal.Opened
-		opened, err = journal.Open(journal.Options{
-			Dir: p.dir, ClientID: clientID, BootID: fmt.Sprint("boot ", w.boots),
-			ChangedAt: func(os.FileInfo) time.Time { return w.changed }, Epoch: epoch,
-		})
-		if opened.Stale != "" && w.sabotage.trustsStaleJournal {
-			w.changed = time.Time{}
-			err = errors.Join(err, opened.Journal.Close(), os.WriteFile(journalFile(p.dir), w.image, 0o600))
-			opened, _ = journal.Open(journal.Options{
-				Dir: p.dir, ClientID: clientID, BootID: "boot 0",
-				ChangedAt: func(os.FileInfo) time.Time { return time.Time{} }, Epoch: epoch,
+		open := func(boot int, changed time.Time) (journal.Opened, error) {
+			return journal.Open(journal.Options{
+				Dir: p.dir, ClientID: clientID, BootID: fmt.Sprint("boot ", boot),
+				ChangedAt: func(os.FileInfo) time.Time { return changed }, Epoch: epoch,
 			})
+		}
+		var opened journal.Opened
+		opened, err = open(w.boots, w.changed)
+		if opened.Stale != "" && w.sabotage.trustsStaleJournal {
+			err = errors.Join(err, opened.Journal.Close(), os.WriteFile(journalFile(p.dir), w.image, 0o600))
+			opened, _ = open(0, time.Time{})
 		}
 		p.journal = opened.Journal
 		if opened.MovedTo != "" {
@@ -104,10 +103,6 @@ func (w *world) start(away bool) {
 	if err == nil {
 		w.process = p // set it first: the publisher opens its link immediately
 		w.server.Connect(p.Client)
-		p.answer = settler{p}
-		if f := w.sabotage.settler; f != nil {
-			p.answer = f(p, p.answer)
-		}
 		p.publisher, err = natspublish.Open(natspublish.Options{
 			Open: p.Open, Settler: p, MaxInFlight: w.setup.InFlight, MaxBytesInFlight: w.setup.Bytes,
 			StrictOrder: w.setup.Strict, Jitter: w.jitter, Log: zerolog.Nop(),
@@ -117,10 +112,6 @@ func (w *world) start(away bool) {
 	if err != nil {
 		w.fail(broken, "start the bridge: %v", err)
 		return
-	}
-	p.next = p.publisher
-	if f := w.sabotage.publisher; f != nil {
-		p.next = f(p, p.next)
 	}
 	p.lane.Start(p)
 	w.logf("the bridge starts")
@@ -169,10 +160,10 @@ func (w *world) limits() limit.Limits {
 func (w *world) deliver(p packet) {
 	d := w.process
 	if f := w.sabotage.deliver; f != nil && !w.setup.Memory {
-		defer f(d, p)()
+		f(d)
 	}
 	d.end = 0
-	if !w.setup.Memory && w.tearing() {
+	if !w.setup.Memory && w.pending != nil && w.pending.op == kill { // inside Publish
 		d.word(journalEnd, func(end uint64) uint64 { d.end = end; return end })
 	}
 	buf := []byte(p.topic + p.payload)
@@ -235,7 +226,11 @@ func (p *process) Publish(m *bridge.Message) {
 	}
 	c := *m
 	c.Headers = append([]bridge.Header{{Name: jetstream.Number, Value: strconv.AppendInt(nil, int64(l.number), 10)}}, m.Headers...)
-	p.next.Publish(&c)
+	if f := p.w.sabotage.publish; f != nil {
+		f(p, &c)
+		return
+	}
+	p.publisher.Publish(&c)
 }
 
 // Settle implements [bridge.Settler].
@@ -251,22 +246,6 @@ func (p *process) Settle(r *bridge.Result) {
 		m.Headers = slices.DeleteFunc(slices.Clone(m.Headers), func(h bridge.Header) bool { return h.Name == jetstream.Number })
 		c.Message, r = &m, &c
 	}
-	p.answer.Settle(r)
-}
-
-// SettleDone implements [bridge.Settler].
-func (p *process) SettleDone() {
-	p.w.others.Pass()
-	if !p.Dead {
-		p.lane.SettleDone()
-	}
-}
-
-// settler calls Settle of the lane.
-type settler struct{ *process }
-
-func (s settler) Settle(r *bridge.Result) {
-	p := s.process
 	l := p.tokens[r.Token]
 	before, settling := p.lane.Counts().QuarantineSkipped, p.settling
 	p.settling = true
@@ -279,6 +258,17 @@ func (s settler) Settle(r *bridge.Result) {
 	}
 	if r.Refused == nil {
 		l.settled = time.Now()
+	}
+	if p.w.sabotage.forgetsStored && !p.w.setup.Memory {
+		p.forgetStored()
+	}
+}
+
+// SettleDone implements [bridge.Settler].
+func (p *process) SettleDone() {
+	p.w.others.Pass()
+	if !p.Dead {
+		p.lane.SettleDone()
 	}
 }
 

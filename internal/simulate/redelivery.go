@@ -68,7 +68,7 @@ func (b *broker) skip(which int) {
 
 func (b *broker) save() {
 	kept := slices.DeleteFunc(slices.Clone(b.queue), func(l *letter) bool { return l.qos == 0 })
-	b.saved = &snapshot{kept, slices.Clone(b.inFlight), b.nextID}
+	b.saved = &session{kept, slices.Clone(b.inFlight), b.nextID}
 	b.w.logf("the broker saves its state")
 }
 
@@ -81,27 +81,19 @@ func (b *broker) restore(asked bool) {
 	if b.saved == nil || w.process == nil || w.setup.Retained {
 		return
 	}
-	if b.up() {
-		b.cut(0, 0)
-	}
+	b.cut(0, 0)
 	if b.conn != nil {
 		w.process.lane.Disconnected(b.conn)
 		b.disconnected()
 	}
-	for _, p := range b.inFlight {
-		p.lost = true
-	}
-	for _, l := range b.queue {
+	for _, l := range b.messages() {
 		l.lost = true
 	}
 	w.disordered = true
-	for _, p := range b.saved.inFlight {
-		p.lost, p.other = false, true
-	}
-	for _, l := range b.saved.queue {
+	for _, l := range b.saved.messages() {
 		l.lost, l.other = false, true
 	}
-	b.queue, b.inFlight, b.nextID = slices.Clone(b.saved.queue), slices.Clone(b.saved.inFlight), b.saved.nextID
+	b.session = session{slices.Clone(b.saved.queue), slices.Clone(b.saved.inFlight), b.saved.nextID}
 	b.unproved = true
 	w.logf("the broker is rolled back to its snapshot: %d in flight, %d queued, next packet %d", len(b.inFlight), len(b.queue), b.nextID)
 	b.connect()

@@ -23,11 +23,11 @@ func TestSabotage(t *testing.T) {
 		finds  []promise
 		from   uint64 // the first seed to try; known to detect the defect
 	}{
-		"the stored bit ignored": {withoutStoredBit(), []promise{storedTwice}, 126},
+		"the stored bit ignored": {sabotage{forgetsStored: true}, []promise{storedTwice}, 126},
 		"a PUBACK on publish":    {ackOnPublish(), []promise{ackedUnstored}, 1},
 		// A copy still in flight after the duplicate window is stored a second time.
 		"single messages resent": {resendSingly(), []promise{deviceOrder, storedTwice}, 14},
-		"a fence on OnConnect":   {fenceOnReconnect(), []promise{deviceOrder}, 666},
+		"a fence on OnConnect":   {sabotage{unnumbered: true}, []promise{deviceOrder}, 666},
 		// Redelivery. TestRedeliveryRunBeforeLatest in package bridge covers a run that ends at
 		// the latest message.
 		"a run of any connection":                  {headerWord(journalLow, 1), losses, 159},
@@ -39,14 +39,14 @@ func TestSabotage(t *testing.T) {
 		"a stop of the process unnoticed":          {sabotage{missesSuspension: true}, losses, 643},
 		"a hash of the content for the message id": {contentAsID(), []promise{falseDuplicate}, 1},
 		// Look-ups.
-		"streams never asked":                            {neverAsks(), []promise{storedTwice}, 14},
+		"streams never asked":                            {sabotage{neverAsks: true}, []promise{storedTwice}, 14},
 		"an answer ignored":                              {misread(func(body string) string { return forMessage(body, jetstream.NoMessage) }), []promise{storedTwice}, 14},
 		"an error taken for not stored":                  {misread(func(body string) string { return forError(body, jetstream.NoMessage) }), []promise{storedTwice}, 540},
 		"a replica that lags asked":                      {sabotage{follower: true}, []promise{storedTwice}, 14},
 		"the bridge's clock for the server's":            {misread(func(body string) string { return forTime(body, `{"created":"2026-01-01T00:00:00Z"}`) }), []promise{storedTwice}, 94},
 		"no margin for the clocks of servers":            {fromLater(10 * time.Second), []promise{storedTwice}, 811},
 		"no margin for the broker's clock":               {attempted(func(ns int64) int64 { return ns + int64(time.Minute) }), []promise{storedTwice}, 33},
-		"no margin before the window's end":              {window(func(*process) time.Duration { return jetstream.DuplicateWindow + 25*time.Second }), []promise{storedTwice}, 14},
+		"no margin before the window's end":              {sabotage{window: func(*process) time.Duration { return jetstream.DuplicateWindow + 25*time.Second }}, []promise{storedTwice}, 14},
 		"the latest attempt for the first":               {latestAttempt(), []promise{storedTwice}, 14},
 		"the time of the delivery for the first attempt": {attempted(func(int64) int64 { return time.Now().UnixNano() }), []promise{storedTwice}, 14},
 	} {

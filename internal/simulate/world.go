@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -69,7 +70,7 @@ func run(t *testing.T, s schedule, broken sabotage, home string, trace func(stri
 			Replicated: s.setup.Replicated, Ragged: s.setup.Ragged, Skew: time.Duration(s.setup.ServerSkew) * time.Second,
 			Follower: broken.follower, Others: &w.others, Logf: w.logf, Storing: w.judgeStored, Dropping: w.judgeDuplicate,
 		})
-		w.broker = broker{w: w, nextID: uint16(s.setup.FirstID), kept: true, seen: time.Now(), unproved: true}
+		w.broker = broker{w: w, session: session{nextID: uint16(s.setup.FirstID)}, kept: true, seen: time.Now(), unproved: true}
 		defer w.end()
 		w.play(s.events)
 		found = w.violation
@@ -253,40 +254,28 @@ func (w *world) read(n int) {
 	}
 }
 
-// place is where an event can happen inside another.
-type place int
-
-const (
-	atPublish place = iota // the lane calls Publish; no lock is held
-	atSettle               // the publisher calls Settle; no lock is held
+// These are the events that other goroutines could cause inside another one: when the lane calls
+// Publish, and when the publisher calls Settle. No lock is held at either place.
+var (
+	atPublish = []op{
+		store, commit, answer, dropAnswer, fault, leader, kill, natsCut, natsNotice, natsDial, natsCall,
+		natsClose, failWrite, send, takeAcks, flush, cut,
+	}
+	atSettle = []op{
+		store, commit, dropAnswer, fault, leader, kill, natsCut, natsNotice, natsDial, natsCall,
+		natsClose, failWrite, send, takeAcks, flush, cut, read, notice, connect, retry,
+	}
 )
 
-// inside contains the events that other goroutines could cause at that place.
-var inside = [...]map[op]bool{
-	atPublish: {
-		store: true, commit: true, answer: true, dropAnswer: true, fault: true, leader: true, kill: true,
-		natsCut: true, natsNotice: true, natsDial: true, natsCall: true, natsClose: true, failWrite: true,
-		send: true, takeAcks: true, flush: true, cut: true,
-	},
-	atSettle: {
-		store: true, commit: true, dropAnswer: true, fault: true, leader: true, kill: true,
-		natsCut: true, natsNotice: true, natsDial: true, natsCall: true, natsClose: true, failWrite: true,
-		send: true, takeAcks: true, flush: true, cut: true, read: true, notice: true, connect: true, retry: true,
-	},
-}
-
-// crossing runs a pending event.
-func (w *world) crossing(at place) {
-	if e := w.pending; e != nil && w.driving && inside[at][e.op] {
+// crossing runs a pending event if it is one of possible.
+func (w *world) crossing(possible []op) {
+	if e := w.pending; e != nil && w.driving && slices.Contains(possible, e.op) {
 		w.pending, w.inside = nil, true
 		w.logf("--- inside: %s", e)
 		w.happen(*e)
 		w.inside = false
 	}
 }
-
-// tearing reports whether the bridge may be killed inside the next delivery.
-func (w *world) tearing() bool { return w.pending != nil && w.pending.op == kill }
 
 // settleDown waits until all goroutines are idle.
 func (w *world) settleDown() {

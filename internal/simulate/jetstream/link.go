@@ -26,10 +26,12 @@ type Client struct {
 	Dead        bool // killed: its calls no longer have any effect
 	Unreachable bool // NATS is unreachable at the start
 	Link        *Link
-	// Wrap and Intercept break the bridge on purpose; nil: not. If Intercept returns true, the
-	// bridge does not get the answer.
-	Wrap      func(*Link) publish.Link
-	Intercept func(*Link, *nats.Msg) (taken bool)
+	// These fields break the bridge on purpose. Sending may change a message of the bridge. If
+	// Intercept returns true, the bridge does not get the answer. Unnumbered hides reconnects from
+	// Generation.
+	Sending    func(*nats.Msg)
+	Intercept  func(*Link, *nats.Msg) (taken bool)
+	Unnumbered bool
 
 	server     *Server
 	generation uint64
@@ -56,15 +58,7 @@ func (c *Client) Open(h publish.LinkHandlers) (publish.Link, string, error) {
 	if c.Intercept != nil {
 		c.Link.kept = map[string]Message{}
 	}
-	return c.outermost(), Inbox, nil
-}
-
-// outermost returns the link that the publisher uses, including Wrap.
-func (c *Client) outermost() publish.Link {
-	if c.Wrap != nil {
-		return c.Wrap(c.Link)
-	}
-	return c.Link
+	return c.Link, Inbox, nil
 }
 
 // Link is the publisher's connection to NATS: a [publish.Link].
@@ -124,6 +118,9 @@ var errBrokenPipe = errors.New("write: broken pipe")
 func (l *Link) PublishMsg(m *nats.Msg) error {
 	l.server.Others.Lock()
 	defer l.server.Others.Unlock()
+	if f := l.client.Sending; f != nil {
+		f(m)
+	}
 	switch {
 	case l.closed:
 		return nats.ErrConnectionClosed
@@ -188,6 +185,9 @@ func (l *Link) IsConnected() bool {
 
 func (l *Link) Generation() uint64 {
 	l.server.Others.Pass()
+	if l.client.Unnumbered {
+		return min(l.client.generation, 1)
+	}
 	return l.client.generation
 }
 
@@ -251,7 +251,7 @@ func (l *Link) GiveUp() bool {
 	l.Close()
 	l.server.answers = nil
 	l.server.Logf("the NATS client closes the connection permanently")
-	l.handlers.Closed(l.client.outermost())
+	l.handlers.Closed(l)
 	return true
 }
 
