@@ -1,84 +1,54 @@
 package natstest
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"net"
-	"path/filepath"
 	"testing"
 	"time"
 
 	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/pki"
 )
 
-// CA signs certificates and writes them as PEM files.
+// CA signs certificates and writes them as PEM files. Unlike those of [pki.Authority], its certificates
+// can have any name, any error and any length of their chain.
 type CA struct {
-	Cert *x509.Certificate
-	Key  *ecdsa.PrivateKey
-	File string
+	own  tls.Certificate
+	File string // of its own certificate
 }
 
 // NewCA returns a CA. File contains its own certificate.
 func NewCA(t *testing.T, name string) *CA {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	require.NoError(t, err)
-	cert, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	a := &CA{Cert: cert, Key: key}
-	a.File = a.write(t, name+".crt", "CERTIFICATE", der)
+	a := &CA{own: sign(t, authority(name), nil)}
+	a.File = write(t, name, a.own).Cert
 	return a
+}
+
+// Intermediate returns a CA whose certificate is signed by a.
+func (a *CA) Intermediate(t *testing.T, name string) *CA {
+	t.Helper()
+	return &CA{own: sign(t, authority(name), &a.own)}
 }
 
 // Issue returns the files of a certificate for 127.0.0.1, valid for servers and clients.
 func (a *CA) Issue(t *testing.T, name string) (cert, key string) {
 	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{name},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.Cert, &private.PublicKey, a.Key)
-	require.NoError(t, err)
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	require.NoError(t, err)
-	return a.write(t, name+".crt", "CERTIFICATE", der), a.write(t, name+".key", "PRIVATE KEY", pkcs8)
-}
-
-func (a *CA) write(t *testing.T, name, kind string, der []byte) string {
-	t.Helper()
-	// Use a new directory: parallel tests issue certificates under the same name.
-	return WriteFile(t, filepath.Join(t.TempDir(), name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	files := write(t, name, sign(t, leaf(name), &a.own))
+	return files.Cert, files.Key
 }
 
 // ServerTLS returns options for a server with TLS. If mutual is true, the server requires a client
 // certificate.
 func (a *CA) ServerTLS(t *testing.T, mutual bool) func(*natsd.Options) {
 	t.Helper()
-	cert, key := a.Issue(t, "nats.test")
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	require.NoError(t, err)
-	config := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	config := &tls.Config{Certificates: []tls.Certificate{sign(t, leaf("nats.test"), &a.own)}, MinVersion: tls.VersionTLS12}
 	if mutual {
-		config.ClientCAs = x509.NewCertPool()
-		config.ClientCAs.AddCert(a.Cert)
+		config.ClientCAs = a.Pool()
 		config.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	return func(o *natsd.Options) {
@@ -89,28 +59,22 @@ func (a *CA) ServerTLS(t *testing.T, mutual bool) func(*natsd.Options) {
 // Pool contains the CA.
 func (a *CA) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
-	pool.AddCert(a.Cert)
+	pool.AddCert(a.own.Leaf)
 	return pool
 }
 
 // WithCertificate returns options for a server with a certificate that is issued by a and modified
-// by template.
+// by template. The server also sends the certificates of chain.
 func (a *CA) WithCertificate(t *testing.T, template func(*x509.Certificate), chain ...*CA) func(*natsd.Options) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	c := &x509.Certificate{
-		SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: "nats.test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
+	c := leaf("nats.test")
+	c.DNSNames, c.ExtKeyUsage = nil, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	if template != nil {
 		template(c)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, c, a.Cert, &key.PublicKey, a.Key)
-	require.NoError(t, err)
-	pair := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	pair := sign(t, c, &a.own)
 	for _, sent := range chain {
-		pair.Certificate = append(pair.Certificate, sent.Cert.Raw)
+		pair.Certificate = append(pair.Certificate, sent.own.Certificate[0])
 	}
 	return func(o *natsd.Options) {
 		o.TLS, o.TLSTimeout = true, 5
@@ -118,18 +82,32 @@ func (a *CA) WithCertificate(t *testing.T, template func(*x509.Certificate), cha
 	}
 }
 
-// Intermediate returns a CA whose certificate is signed by a.
-func (a *CA) Intermediate(t *testing.T, name string) *CA {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+func authority(name string) *x509.Certificate {
+	return &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.Cert, &key.PublicKey, a.Key)
+}
+
+func leaf(name string) *x509.Certificate {
+	return &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{name},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+	}
+}
+
+func sign(t *testing.T, template *x509.Certificate, issuer *tls.Certificate) tls.Certificate {
+	t.Helper()
+	cert, err := pki.Sign(template, issuer)
 	require.NoError(t, err)
-	cert, err := x509.ParseCertificate(der)
+	return cert
+}
+
+// write uses a new directory, because parallel tests issue certificates under the same name.
+func write(t *testing.T, name string, cert tls.Certificate) pki.Files {
+	t.Helper()
+	files, err := pki.Write(t.TempDir(), name, cert)
 	require.NoError(t, err)
-	return &CA{Cert: cert, Key: key}
+	return files
 }

@@ -18,7 +18,7 @@ type Files struct {
 // WriteCA writes the authority's certificate, without its key, to dir/ca.pem and returns the path.
 func (a *Authority) WriteCA(dir string) (string, error) {
 	path := filepath.Join(dir, "ca.pem")
-	if err := writePEM(path, "CERTIFICATE", a.cert.Raw, 0o644); err != nil {
+	if err := writePEM(path, "CERTIFICATE", a.own.Certificate[0], 0o644); err != nil {
 		return "", err
 	}
 	return path, nil
@@ -51,5 +51,5 @@ func writePEM(path, kind string, der []byte, mode os.FileMode) error {
 // WriteFiles writes the authority's certificate and its key to dir, for a program that signs
 // certificates with them.
 func (a *Authority) WriteFiles(dir string) (Files, error) {
-	return Write(dir, "signing-ca", tls.Certificate{Certificate: [][]byte{a.cert.Raw}, PrivateKey: a.key})
+	return Write(dir, "signing-ca", a.own)
 }

@@ -15,22 +15,17 @@ func Load(certFile, keyFile string) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load CA: %w", err)
 	}
-	cert, err := x509.ParseCertificate(pair.Certificate[0])
-	if err != nil {
-		return nil, fmt.Errorf("load CA: %w", err)
-	}
-	if !cert.IsCA {
+	if !pair.Leaf.IsCA {
 		return nil, fmt.Errorf("load CA: %s is not the certificate of a CA", certFile)
 	}
-	key, ok := pair.PrivateKey.(crypto.Signer)
-	if !ok {
+	if _, ok := pair.PrivateKey.(crypto.Signer); !ok {
 		return nil, fmt.Errorf("load CA: the key in %s cannot sign", keyFile)
 	}
 	pool, err := LoadPool(certFile)
 	if err != nil {
 		return nil, err
 	}
-	return &Authority{cert: cert, key: key, pool: pool}, nil
+	return &Authority{own: pair, pool: pool}, nil
 }
 
 // LoadPool reads the certificates of a PEM file.

@@ -8,7 +8,6 @@
 package pki
 
 import (
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -16,7 +15,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
-	"math/big"
 	"net"
 	"time"
 )
@@ -28,35 +26,23 @@ const (
 
 // Authority is a certificate authority. Its methods are safe for concurrent use.
 type Authority struct {
-	cert *x509.Certificate
-	key  crypto.Signer
+	own  tls.Certificate
 	pool *x509.CertPool
 }
 
 // New creates an authority with a new key.
 func New() (*Authority, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("generate CA key: %w", err)
-	}
-	template, err := newTemplate("mqtt-nats-bridge run-time CA")
-	if err != nil {
-		return nil, err
-	}
+	template := newTemplate("mqtt-nats-bridge run-time CA")
 	template.IsCA = true
 	template.BasicConstraintsValid = true
 	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	own, err := Sign(template, nil)
 	if err != nil {
-		return nil, fmt.Errorf("sign CA certificate: %w", err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("parse CA certificate: %w", err)
+		return nil, err
 	}
 	pool := x509.NewCertPool()
-	pool.AddCert(cert)
-	return &Authority{cert: cert, key: key, pool: pool}, nil
+	pool.AddCert(own.Leaf)
+	return &Authority{own: own, pool: pool}, nil
 }
 
 // Pool returns a pool with the authority's trusted certificates.
@@ -65,10 +51,7 @@ func (a *Authority) Pool() *x509.CertPool { return a.pool.Clone() }
 // Server issues a server certificate for localhost, 127.0.0.1, ::1 and the given host names and IP
 // addresses.
 func (a *Authority) Server(hosts ...string) (tls.Certificate, error) {
-	template, err := newTemplate("localhost")
-	if err != nil {
-		return tls.Certificate{}, err
-	}
+	template := newTemplate("localhost")
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	for _, host := range append([]string{"localhost", "127.0.0.1", "::1"}, hosts...) {
 		if ip := net.ParseIP(host); ip != nil {
@@ -83,10 +66,7 @@ func (a *Authority) Server(hosts ...string) (tls.Certificate, error) {
 // Device issues a client certificate with exactly this common name. If cn is empty, the subject has no
 // common name.
 func (a *Authority) Device(cn string) (tls.Certificate, error) {
-	template, err := newTemplate(cn)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
+	template := newTemplate(cn)
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	return a.issue(template)
 }
@@ -120,12 +100,20 @@ func (a *Authority) ClientConfig(cn string) (*tls.Config, error) {
 }
 
 func (a *Authority) issue(template *x509.Certificate) (tls.Certificate, error) {
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	return Sign(template, &a.own)
+}
+
+// Sign issues a certificate with a new key. Without an issuer the certificate is self-signed.
+func Sign(template *x509.Certificate, issuer *tls.Certificate) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("generate key for %q: %w", template.Subject.CommonName, err)
 	}
-	template.KeyUsage = x509.KeyUsageDigitalSignature
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
+	if issuer == nil {
+		issuer = &tls.Certificate{Leaf: template, PrivateKey: key}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, issuer.Leaf, &key.PublicKey, issuer.PrivateKey)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("sign certificate for %q: %w", template.Subject.CommonName, err)
 	}
@@ -136,17 +124,13 @@ func (a *Authority) issue(template *x509.Certificate) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
 }
 
-func newTemplate(cn string) (*x509.Certificate, error) {
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return nil, fmt.Errorf("choose serial number: %w", err)
-	}
+// newTemplate returns a template without a serial number; package x509 chooses it at random.
+func newTemplate(cn string) *x509.Certificate {
 	now := time.Now()
 	return &x509.Certificate{
-		SerialNumber: serial,
 		// Without a common name, the organization keeps the subject from being empty.
 		Subject:   pkix.Name{CommonName: cn, Organization: []string{"mqtt-nats-bridge"}},
 		NotBefore: now.Add(-backdate),
 		NotAfter:  now.Add(lifetime),
-	}, nil
+	}
 }
