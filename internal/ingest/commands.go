@@ -40,26 +40,15 @@ func commandTable() *table {
 func commandRow(a address, m *consume.Message) (row, error) {
 	var ts, command, id, status []byte
 	data := payload.Clean(m.Data)
-	if err := payload.Inspect(data, func(key, value []byte) {
-		switch string(key) {
-		case "ts":
-			ts = value
-		case "command_id":
-			command = value
-		case "id":
-			id = value
-		case "status":
-			status = value
-		}
-	}); err != nil {
-		return row{}, err
-	}
-	at, _ := received(m)
-	device, err := payload.ReadClock(ts)
+	err := payload.Read(data, map[string]*[]byte{"ts": &ts, "command_id": &command, "id": &id, "status": &status})
 	if err != nil {
 		return row{}, err
 	}
-	when, believed := device.Measured(at)
+	at, _ := received(m)
+	when, believed, err := payload.Measured(ts, at)
+	if err != nil {
+		return row{}, err
+	}
 	if !payload.Given(command) {
 		command = id
 	}
@@ -86,7 +75,7 @@ func commandRow(a address, m *consume.Message) (row, error) {
 	b = appendInt(b, int64(m.Sequence))
 	return row{
 		message: m, key: a.tenant + "\x00" + a.device + "\x00" + name, tuple: b, tuples: 1,
-		clockIgnored: device.Given && !believed,
+		clockIgnored: payload.Given(ts) && !believed,
 	}, nil
 }
 

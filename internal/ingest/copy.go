@@ -2,7 +2,7 @@ package ingest
 
 import (
 	"encoding/binary"
-	"io"
+	"net"
 	"time"
 )
 
@@ -59,35 +59,13 @@ func appendJSON(b, v []byte) []byte {
 	return append(b, v...)
 }
 
-// copyReader reads rows in the format of one COPY.
-type copyReader struct {
-	rows []row
-	rest []byte // rest of the part being read
-	next int    // 0: header; then the rows; then the trailer; then the end
-}
-
-// Read implements io.Reader.
-func (r *copyReader) Read(p []byte) (int, error) {
-	n := 0
-	for n < len(p) {
-		if len(r.rest) == 0 {
-			switch {
-			case r.next == 0:
-				r.rest = []byte(copyHeader)
-			case r.next <= len(r.rows):
-				r.rest = r.rows[r.next-1].tuple
-			case r.next == len(r.rows)+1:
-				r.rest = []byte(copyTrailer)
-			case n == 0:
-				return 0, io.EOF
-			default:
-				return n, nil
-			}
-			r.next++
-		}
-		c := copy(p[n:], r.rest)
-		r.rest = r.rest[c:]
-		n += c
+// copyData returns rows in the format of one COPY.
+func copyData(rows []row) *net.Buffers {
+	parts := make(net.Buffers, 0, len(rows)+2)
+	parts = append(parts, []byte(copyHeader))
+	for _, r := range rows {
+		parts = append(parts, r.tuple)
 	}
-	return n, nil
+	parts = append(parts, []byte(copyTrailer))
+	return &parts
 }

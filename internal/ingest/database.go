@@ -124,7 +124,7 @@ func (d *database) exchange(ctx context.Context, t *table, rows []row) (added in
 		return 0, &connectError{err}
 	}
 	defer conn.Release()
-	tag, err := conn.Conn().PgConn().CopyFrom(ctx, &copyReader{rows: rows}, t.load)
+	tag, err := conn.Conn().PgConn().CopyFrom(ctx, copyData(rows), t.load)
 	if err == nil && tag.RowsAffected() < tuples(rows) {
 		err = d.verify(ctx, conn, t, rows)
 	}
@@ -137,7 +137,7 @@ func (d *database) exchange(ctx context.Context, t *table, rows []row) (added in
 
 // verify returns errMissing if a row is not in the table.
 func (d *database) verify(ctx context.Context, conn *pgxpool.Conn, t *table, rows []row) error {
-	tag, err := conn.Conn().PgConn().CopyFrom(ctx, &copyReader{rows: rows}, copyOnly(t.load)+";"+t.missing)
+	tag, err := conn.Conn().PgConn().CopyFrom(ctx, copyData(rows), copyOnly(t.load)+";"+t.missing)
 	if err == nil && tag.RowsAffected() > 0 {
 		err = errMissing
 	}

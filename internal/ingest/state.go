@@ -44,24 +44,15 @@ func stateTable() *table {
 func stateRow(a address, m *consume.Message) (row, error) {
 	var ts, version, reported []byte
 	data := payload.Clean(m.Data)
-	if err := payload.Inspect(data, func(key, value []byte) {
-		switch string(key) {
-		case "ts":
-			ts = value
-		case "version":
-			version = value
-		case "reported":
-			reported = value
-		}
-	}); err != nil {
-		return row{}, err
-	}
-	at, _ := received(m)
-	device, err := payload.ReadClock(ts)
+	err := payload.Read(data, map[string]*[]byte{"ts": &ts, "version": &version, "reported": &reported})
 	if err != nil {
 		return row{}, err
 	}
-	when, believed := device.Measured(at)
+	at, _ := received(m)
+	when, believed, err := payload.Measured(ts, at)
+	if err != nil {
+		return row{}, err
+	}
 	number := when.UnixMicro()
 	if payload.Given(version) {
 		if number, err = strconv.ParseInt(string(version), 10, 64); err != nil {
@@ -84,6 +75,6 @@ func stateRow(a address, m *consume.Message) (row, error) {
 	b = appendInt(b, int64(m.Sequence))
 	return row{
 		message: m, key: a.tenant + "\x00" + a.device, tuple: b, tuples: 1,
-		clockIgnored: device.Given && !believed && !payload.Given(version),
+		clockIgnored: payload.Given(ts) && !believed && !payload.Given(version),
 	}, nil
 }

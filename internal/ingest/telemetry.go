@@ -62,19 +62,14 @@ func telemetryRow(a address, m *consume.Message, mode config.PayloadMode) (row, 
 	b := make([]byte, 0, 160+len(m.Data)+len(id)+len(cn)+len(a.tenant)+len(a.device)+len(a.kind))
 	for i, object := range objects {
 		var ts []byte
-		if err := payload.Inspect(object, func(key, value []byte) {
-			if string(key) == "ts" {
-				ts = value
-			}
-		}); err != nil {
+		if err := payload.Read(object, map[string]*[]byte{"ts": &ts}); err != nil {
 			return row{}, err
 		}
-		device, err := payload.ReadClock(ts)
+		when, believed, err := payload.Measured(ts, at)
 		if err != nil {
 			return row{}, err
 		}
-		when, believed := device.Measured(at)
-		r.clockIgnored = r.clockIgnored || device.Given && !believed
+		r.clockIgnored = r.clockIgnored || payload.Given(ts) && !believed
 		once := byStream && !believed
 		r.once = r.once || once
 		b = appendTuple(b, 10)

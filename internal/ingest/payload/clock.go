@@ -20,36 +20,26 @@ const (
 	minTime = 315532800
 )
 
-// Clock is the time of measurement in a payload's ts.
-type Clock struct {
-	time time.Time // zero: ts is absent, null, or outside the years that time.Time covers
-	// Given reports whether the payload has a ts at all.
-	Given bool
-}
-
-// ReadClock parses the payload's ts: a number of seconds, milliseconds, microseconds or nanoseconds
-// since 1970, or RFC 3339 text. The error is one sentence and means that the value is not a time.
-// An implausible time is not an error.
-func ReadClock(ts []byte) (Clock, error) {
-	if !Given(ts) {
-		return Clock{}, nil
-	}
-	t, err := parseTimestamp(ts)
-	return Clock{time: t, Given: true}, err
-}
-
 // Measured returns the device's own time if it is plausible, otherwise at, the time when the
 // message was received. believed reports whether it is the device's time.
-func (c Clock) Measured(at time.Time) (t time.Time, believed bool) {
-	if !c.Given || c.time.Unix() < minTime || c.time.After(at.Add(maxAhead)) {
-		return at, false
+//
+// The device's time is the payload's ts: a number of seconds, milliseconds, microseconds or
+// nanoseconds since 1970, or RFC 3339 text. The error is one sentence and means that the value is
+// not a time. An implausible time is not an error.
+func Measured(ts []byte, at time.Time) (t time.Time, believed bool, err error) {
+	if !Given(ts) {
+		return at, false, nil
 	}
-	return c.time, true
+	t, err = parseTimestamp(ts)
+	if err != nil || t.Unix() < minTime || t.After(at.Add(maxAhead)) {
+		return at, false, err
+	}
+	return t, true, nil
 }
 
 // parseTimestamp parses a number or a text. The magnitude of a number determines its unit: 1e11 s
 // is the year 5138, 1e11 ms is 1973, and so on in factors of 1,000. The result depends only on
-// value.
+// value. It is zero if the number is outside the years that time.Time covers.
 func parseTimestamp(value []byte) (time.Time, error) {
 	if value[0] == '"' {
 		var text string

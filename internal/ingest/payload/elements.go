@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"slices"
 	"unicode/utf8"
 
 	"mqtt-nats-bridge/internal/config"
@@ -52,8 +53,5 @@ func Elements(data []byte, mode config.PayloadMode) (objects [][]byte, split boo
 
 // wrapped returns an object with a JSON value as its member "value".
 func wrapped(value []byte) []byte {
-	b := make([]byte, 0, len(value)+len(`{"value":}`))
-	b = append(b, `{"value":`...)
-	b = append(b, value...)
-	return append(b, '}')
+	return slices.Concat([]byte(`{"value":`), value, []byte("}"))
 }

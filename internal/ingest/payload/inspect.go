@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -22,10 +23,20 @@ const (
 // ErrNotObject means that the JSON value is not an object.
 var ErrNotObject = errors.New("the payload is not a JSON object")
 
-// Inspect checks that jsonb accepts data and that data is an object. It calls member with each
-// top-level member: the decoded key and the raw value. The error is one sentence. The database
-// rejects anything that this check misses.
-func Inspect(data []byte, member func(key, value []byte)) error {
+// Read checks that jsonb accepts data and that data is an object. It sets the given top-level
+// members, by key, to their raw values. The error is one sentence. The database rejects anything
+// that this check misses.
+func Read(data []byte, members map[string]*[]byte) error {
+	return inspect(data, func(key, value []byte) {
+		if to := members[string(key)]; to != nil {
+			*to = value
+		}
+	})
+}
+
+// inspect implements [Read]. It calls member with the decoded key and the raw value of each
+// top-level member.
+func inspect(data []byte, member func(key, value []byte)) error {
 	switch {
 	case !utf8.Valid(data):
 		return errors.New("the payload is not UTF-8")
@@ -144,50 +155,32 @@ func (in *inspection) text() error {
 
 // unicode skips \uXXXX. jsonb can store neither NUL nor an unpaired surrogate.
 func (in *inspection) unicode() error {
-	switch r := hex4(in.data[in.at+2:]); {
+	r := hex4(in.data[in.at+2:])
+	in.at += 6
+	switch {
 	case r == 0:
 		return errors.New(`the payload contains \u0000, which PostgreSQL cannot store`)
-	case r >= 0xdc00 && r < 0xe000:
-		return errors.New("the payload contains half of a surrogate pair")
-	case r >= 0xd800 && r < 0xdc00:
-		second := in.data[in.at+6:]
-		if second[0] != '\\' || second[1] != 'u' {
+	case utf16.IsSurrogate(r):
+		low := in.data[in.at:]
+		if low[0] != '\\' || low[1] != 'u' || utf16.DecodeRune(r, hex4(low[2:])) == utf8.RuneError {
 			return errors.New("the payload contains half of a surrogate pair")
 		}
-		if low := hex4(second[2:]); low < 0xdc00 || low >= 0xe000 {
-			return errors.New("the payload contains half of a surrogate pair")
-		}
-		in.at += 12
-	default:
 		in.at += 6
 	}
 	return nil
 }
 
-func hex4(b []byte) (r uint32) {
-	for _, c := range b[:4] {
-		r <<= 4
-		switch {
-		case c <= '9':
-			r |= uint32(c - '0')
-		default:
-			r |= uint32(c|0x20-'a') + 10
-		}
-	}
-	return r
+// hex4 parses the four digits of an escape, which [json.Valid] has checked.
+func hex4(b []byte) rune {
+	r, _ := strconv.ParseUint(string(b[:4]), 16, 32)
+	return rune(r)
 }
 
 // scalar skips a number, true, false or null.
 func (in *inspection) scalar() error {
-	from := in.at
-	for in.at < len(in.data) {
-		c := in.data[in.at]
-		if c == ',' || c == '}' || c == ']' || c <= ' ' {
-			break
-		}
-		in.at++
-	}
-	value := in.data[from:in.at]
+	rest := in.data[in.at:]
+	value := rest[:bytes.IndexAny(rest, ",}] \t\r\n")] // at least the } of the object follows
+	in.at += len(value)
 	if c := value[0]; c == '-' || c >= '0' && c <= '9' {
 		if len(value) > 15 || bytes.ContainsAny(value, "eE") {
 			if err := checkNumber(value); err != nil {
