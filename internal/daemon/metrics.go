@@ -1,13 +1,17 @@
 package daemon
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/bridge/verdict"
+	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/lease"
 	"mqtt-nats-bridge/internal/metrics"
+	"mqtt-nats-bridge/internal/registry"
 )
 
 const metricPrefix = "mqttbridge_"
@@ -18,12 +22,17 @@ const metricPrefix = "mqttbridge_"
 func (b *Bridge) Metrics() *prometheus.Registry { return metrics.NewRegistry(b.collectors()...) }
 
 func (b *Bridge) collectors() []prometheus.Collector {
+	c := b.opts.Config
+	expiries := map[string]func() (time.Time, error){
+		"mqtt": c.MQTT.TLS.Files().Expiry,
+		"nats": func() (time.Time, error) { return account.CertificateExpiry(c.NATS.Account) },
+	}
+	if p, ok := b.dynamic.registry.(*registry.Postgres); ok {
+		expiries["registry"] = p.CertificateExpiry
+	}
 	all := metrics.Program{
-		Prefix: metricPrefix, Name: "the bridge", Version: b.opts.Version, Expiries: b.certificateExpiries,
-		Ready: func() bool {
-			ready, _ := b.Ready()
-			return ready
-		},
+		Prefix: metricPrefix, Name: "the bridge", Version: b.opts.Version, Expiries: expiries,
+		Ready: func() bool { return len(b.Problems()) == 0 },
 	}.Collectors()
 	all = append(all, b.wholeMetrics()...)
 	all = append(all, newCollector(b), b.streams)

@@ -137,17 +137,12 @@ func (d *database) exchange(ctx context.Context, t *table, rows []row) (added in
 
 // verify returns errMissing if a row is not in the table.
 func (d *database) verify(ctx context.Context, conn *pgxpool.Conn, t *table, rows []row) error {
-	tag, err := conn.Conn().PgConn().CopyFrom(ctx, copyData(rows), copyOnly(t.load)+";"+t.missing)
+	fill, _, _ := strings.Cut(t.load, ";")
+	tag, err := conn.Conn().PgConn().CopyFrom(ctx, copyData(rows), fill+";"+t.missing)
 	if err == nil && tag.RowsAffected() > 0 {
 		err = errMissing
 	}
 	return err
-}
-
-// copyOnly returns the first statement of load.
-func copyOnly(load string) string {
-	statement, _, _ := strings.Cut(load, ";")
-	return statement
 }
 
 // connectError means that no connection could be established.
@@ -235,7 +230,8 @@ func (d *database) refuses(table string, sequence uint64, err error) {
 func (d *database) problems() []endpoint.Problem {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	forget(d.wrong)
+	// The problem that the tables were not found does not expire.
+	maps.DeleteFunc(d.wrong, func(table string, p wrong) bool { return table != "" && time.Since(p.at) > wrongFor })
 	all := maps.Clone(d.wrong)
 	for table, r := range d.refusals() {
 		if d.takesNone(table, r) {
@@ -269,11 +265,6 @@ func (d *database) refusals() map[string]refusal {
 	return d.refused
 }
 
-// forget removes expired problems. The problem that the tables were not found does not expire.
-func forget(of map[string]wrong) {
-	maps.DeleteFunc(of, func(table string, p wrong) bool { return table != "" && time.Since(p.at) > wrongFor })
-}
-
 // list returns each problem once, the oldest first.
 func list(of map[string]wrong) []endpoint.Problem {
 	var all []endpoint.Problem
@@ -287,8 +278,7 @@ func list(of map[string]wrong) []endpoint.Problem {
 // Error returns the error without details that change with each attempt.
 func (e *databaseError) Error() string {
 	err := e.error
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return fmt.Sprintf("PostgreSQL: %s (SQLSTATE %s)", pg.Message, pg.Code)
 	}
 	if problem, _ := postgres.Diagnose(err, databaseURL); problem != "" {

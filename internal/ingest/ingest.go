@@ -19,6 +19,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/internal/page"
+	"mqtt-nats-bridge/internal/schema"
 	"mqtt-nats-bridge/internal/sleep"
 	"mqtt-nats-bridge/internal/tracing"
 	"mqtt-nats-bridge/jetstream/conn"
@@ -32,11 +33,13 @@ type Options struct {
 	Log     zerolog.Logger
 	Version string
 
-	lookEvery time.Duration // 0: the default
+	lookEvery time.Duration // between checks of a consumer; 0: the default
 }
 
 // Ingest is a running ingest.
 type Ingest struct {
+	*page.Page // its methods are part of [endpoint.Program]
+
 	opts       Options
 	started    time.Time
 	conf       *pgxpool.Config
@@ -46,10 +49,8 @@ type Ingest struct {
 	intakes    []*intake
 	connection *health.Condition
 	rights     rights
-	denied     conn.Violations // of requests about consumers
-	lookEvery  time.Duration   // between checks of a consumer
-	reloads    reloads
-	page       *page.Page
+	denied     conn.Violations   // of requests about consumers
+	running    *config.Ingest    // the effective configuration, used only by Reload
 	tracing    *tracing.Exporter // nil: no spans
 
 	cancel context.CancelFunc
@@ -124,8 +125,9 @@ func Open(opts Options) (*Ingest, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Ingest{opts: opts, started: time.Now(), conf: conf, failed: make(chan error, 1), lookEvery: cmp.Or(opts.lookEvery, lookEvery), reloads: reloads{running: c}}
-	i.page = page.New(&overview{i})
+	opts.lookEvery = cmp.Or(opts.lookEvery, lookEvery)
+	i := &Ingest{opts: opts, started: time.Now(), conf: conf, failed: make(chan error, 1), running: c}
+	i.Page = page.New(&overview{i})
 	i.connection = account.NewConnection(opts.Log)
 	for _, w := range c.Warnings() {
 		opts.Log.Warn().Str("component", "configuration").Msg(w)
@@ -309,7 +311,7 @@ const lookEvery = 30 * time.Second
 // the workers. If the permission or the stream is missing, it waits without delaying other intakes.
 func (i *Ingest) newReconciler(in *intake) *streams.Reconciler {
 	look := func(ctx context.Context) error { return i.manageConsumer(ctx, in.consumer) }
-	return streams.NewReconciler(i.nc, i.lookEvery, look, func(ctx context.Context, err error) {
+	return streams.NewReconciler(i.nc, i.opts.lookEvery, look, func(ctx context.Context, err error) {
 		if !errors.Is(err, conn.ErrDisconnected) { // logged by the connection
 			in.found.Set(err)
 		}
@@ -362,6 +364,14 @@ func concerns(p *conn.PermissionError, spec streams.ConsumerSpec) bool {
 		}
 	}
 	return operation == "STREAM.INFO."+spec.Stream
+}
+
+// Reload compares c with the effective configuration. It returns the paths that changed and the
+// paths that differ and need a restart. Of the changed ones, the command applies log.level, and
+// secrets in files are read at each connect. Calls must not be concurrent.
+func (i *Ingest) Reload(c *config.Ingest) (changed, restart []string) {
+	i.running, changed, restart = schema.Reload(i.running, c, "log.level")
+	return changed, restart
 }
 
 // Failed delivers an error that only a restart can fix: the connection to NATS was closed

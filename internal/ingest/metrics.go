@@ -16,10 +16,11 @@ const metricPrefix = "mqttbridge_ingest_"
 // labels are the table and the connection.
 func (i *Ingest) Metrics() *prometheus.Registry {
 	all := metrics.Program{
-		Prefix: metricPrefix, Name: "ingest", Version: i.opts.Version, Expiries: i.certificateExpiries,
-		Ready: func() bool {
-			ready, _ := i.Ready()
-			return ready
+		Prefix: metricPrefix, Name: "ingest", Version: i.opts.Version,
+		Ready: func() bool { return len(i.Problems()) == 0 },
+		Expiries: map[string]func() (time.Time, error){
+			"nats":     func() (time.Time, error) { return account.CertificateExpiry(i.opts.Config.NATS) },
+			"database": i.databaseCertificateExpiry,
 		},
 	}.Collectors()
 	return metrics.NewRegistry(append(append(all, &collector{i, tableMetrics()}), i.tracing.Metrics(metricPrefix)...)...)
@@ -65,21 +66,10 @@ func tableMetrics() *metrics.List[TableStatus] {
 	return l
 }
 
-// certificateExpiries returns the expiry times of ingest's own client certificates, by connection.
-// It reads the present files and omits a certificate that cannot be read: the next connect fails
-// with the reason.
-func (i *Ingest) certificateExpiries() map[string]time.Time {
-	all := map[string]time.Time{}
-	note := func(connection string, at time.Time, err error) {
-		if err == nil && !at.IsZero() {
-			all[connection] = at
-		}
+func (i *Ingest) databaseCertificateExpiry() (time.Time, error) {
+	conf, err := connConfig(i.opts.Config.Database)
+	if err != nil {
+		return time.Time{}, err
 	}
-	at, err := account.CertificateExpiry(i.opts.Config.NATS)
-	note("nats", at, err)
-	if conf, err := connConfig(i.opts.Config.Database); err == nil {
-		at, err = tlsfile.ConfigExpiry(conf.ConnConfig.TLSConfig)
-		note("database", at, err)
-	}
-	return all
+	return tlsfile.ConfigExpiry(conf.ConnConfig.TLSConfig)
 }

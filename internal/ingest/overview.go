@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"net/http"
 	"time"
 
 	"mqtt-nats-bridge/internal/endpoint"
@@ -37,15 +36,10 @@ func (o *overview) View(_ context.Context, h *page.History) page.View {
 	i := o.ingest
 	v := page.View{
 		Program: "ingest", Version: i.opts.Version, Started: i.started.UTC(),
-		Problems: i.Problems(), Warnings: i.Warnings(),
+		// JSON null is not a list.
+		Problems: append([]endpoint.Problem{}, i.Problems()...), Warnings: append([]endpoint.Problem{}, i.Warnings()...),
 	}
 	v.Ready = len(v.Problems) == 0
-	if v.Problems == nil {
-		v.Problems = []endpoint.Problem{}
-	}
-	if v.Warnings == nil {
-		v.Warnings = []endpoint.Problem{}
-	}
 	var rows, lag, quarantined uint64
 	rate := 0.0
 	tables := i.Tables()
@@ -98,12 +92,3 @@ func exchangeTable(tables []TableStatus) page.Table {
 	}
 	return t
 }
-
-// Routes implements [endpoint.Program].
-func (i *Ingest) Routes(mux *http.ServeMux) { i.page.Routes(mux) }
-
-// ServePage implements [endpoint.Program].
-func (i *Ingest) ServePage(w http.ResponseWriter, req *http.Request) { i.page.ServePage(w, req) }
-
-// Sample implements [endpoint.Program].
-func (i *Ingest) Sample(ctx context.Context) { i.page.Sample(ctx) }

@@ -39,8 +39,8 @@ var errMissing = errors.New("the statement succeeded, but rows are missing from 
 
 // classify determines the class from the SQLSTATE (PostgreSQL, appendix A).
 func classify(err error) class {
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
 		if errors.Is(err, context.DeadlineExceeded) && !connecting(err) {
 			return probe
 		}
@@ -108,8 +108,8 @@ func byPolicy(pg *pgconn.PgError) bool {
 // readOnly reports whether the server of this connection is read-only: a standby or a demoted
 // primary. A new connection may reach another server.
 func readOnly(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == "25006"
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == "25006"
 }
 
 // staging reports whether an error message names one of the temporary tables, which exist only

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -80,10 +81,6 @@ func (r *rights) granted() {
 func (r *rights) problems() []endpoint.Problem {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for subject, w := range r.missing {
-		if time.Since(w.at) > missingFor {
-			delete(r.missing, subject)
-		}
-	}
+	maps.DeleteFunc(r.missing, func(_ string, w wrong) bool { return time.Since(w.at) > missingFor })
 	return list(r.missing)
 }

@@ -132,9 +132,6 @@ func identity(m *consume.Message) (string, error) {
 }
 
 func commonName(m *consume.Message) (string, error) {
-	if m.Header == nil {
-		return "", nil
-	}
 	cn := m.Header.Get(bridge.HeaderCN)
 	return cn, storable("the certificate's CN", cn)
 }
@@ -145,11 +142,9 @@ const maxTime = 4102444800
 // received returns the time of receipt: the broker's time if the message has one, otherwise the
 // stream's. byStream reports the latter case, in which a message and its copy have different times.
 func received(m *consume.Message) (t time.Time, byStream bool) {
-	if m.Header != nil {
-		if text := m.Header.Get(bridge.HeaderTime); text != "" {
-			if t, err := time.Parse(time.RFC3339Nano, text); err == nil && t.Unix() >= 0 && t.Unix() < maxTime {
-				return t, false
-			}
+	if text := m.Header.Get(bridge.HeaderTime); text != "" {
+		if t, err := time.Parse(time.RFC3339Nano, text); err == nil && t.Unix() >= 0 && t.Unix() < maxTime {
+			return t, false
 		}
 	}
 	return m.Time, true

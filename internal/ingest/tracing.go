@@ -29,9 +29,6 @@ func (w *writer) trace(batch []*consume.Message, begun time.Time) {
 	}
 	ended := time.Now()
 	for _, m := range batch {
-		if m.Header == nil {
-			continue
-		}
 		p := &tracing.Processed{
 			TraceParent: m.Header.Get(bridge.HeaderTraceParent), Stream: w.stream, Consumer: w.consumer, Table: w.table.name,
 			Subject: m.Subject, MessageID: m.ID(), Size: len(m.Data), Begun: begun, Ended: ended, Err: m.Err(),

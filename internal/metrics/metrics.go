@@ -26,8 +26,10 @@ type Program struct {
 	Version string
 	// Ready reports whether /readyz succeeds.
 	Ready func() bool
-	// Expiries returns the expiry times of the program's client certificates, by connection.
-	Expiries func() map[string]time.Time
+	// Expiries return the expiry times of the program's client certificates, by connection, from the
+	// present files. They are zero without a certificate. One that cannot be read has no metric: the
+	// next connect fails with the reason.
+	Expiries map[string]func() (time.Time, error)
 }
 
 // Collectors returns the metrics of the program.
@@ -45,7 +47,7 @@ func (p Program) Collectors() []prometheus.Collector {
 }
 
 type expiries struct {
-	read func() map[string]time.Time
+	read map[string]func() (time.Time, error)
 	desc *prometheus.Desc
 }
 
@@ -54,8 +56,10 @@ func (e *expiries) Describe(out chan<- *prometheus.Desc) { out <- e.desc }
 
 // Collect implements [prometheus.Collector].
 func (e *expiries) Collect(out chan<- prometheus.Metric) {
-	for connection, at := range e.read() {
-		out <- prometheus.MustNewConstMetric(e.desc, prometheus.GaugeValue, float64(at.Unix()), connection)
+	for connection, read := range e.read {
+		if at, err := read(); err == nil && !at.IsZero() {
+			out <- prometheus.MustNewConstMetric(e.desc, prometheus.GaugeValue, float64(at.Unix()), connection)
+		}
 	}
 }
 
