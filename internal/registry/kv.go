@@ -1,8 +1,8 @@
 package registry
 
 import (
+	"cmp"
 	"context"
-	"sync"
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
@@ -24,23 +24,22 @@ type KVOptions struct {
 	Log          zerolog.Logger
 }
 
-// KV is a registry in a NATS KV bucket.
+// KV is a registry in a NATS KV bucket. It implements [kv.Reader].
 type KV struct {
-	o        KVOptions
+	*follower
 	bucket   *kv.Bucket
-	followed *health.Condition
 	refusals *health.Refusals
-	loaded   chan struct{}
-	once     sync.Once
 	next     *certificates.Table // being filled by a reading in progress; nil: none
 }
 
 // NewKV returns a registry. Run reads it.
 func NewKV(o KVOptions) *KV {
-	k := &KV{o: o, loaded: make(chan struct{}), refusals: health.NewRefusals("registry", "certificate", o.Log)}
-	k.followed = newFollowed(o.Log.With().Str("bucket", o.Bucket).Logger(), o.Certificates)
+	k := &KV{
+		follower: newFollower("kv", o.Certificates, o.Log.With().Str("bucket", o.Bucket).Logger()),
+		refusals: health.NewRefusals("registry", "certificate", o.Log),
+	}
 	k.bucket = kv.NewBucket(kv.Options{
-		Conn: o.Conn, JetStream: o.JetStream, Name: o.Bucket, Reader: kvReader{k}, Changed: k.changed, Denied: o.Denied,
+		Conn: o.Conn, JetStream: o.JetStream, Name: o.Bucket, Reader: k, Changed: k.changed, Denied: o.Denied,
 	})
 	return k
 }
@@ -48,13 +47,9 @@ func NewKV(o KVOptions) *KV {
 // Run implements [Source].
 func (k *KV) Run(ctx context.Context) { k.bucket.Run(ctx) }
 
-// Loaded implements [Source].
-func (k *KV) Loaded() <-chan struct{} { return k.loaded }
-
 // State implements [Source].
 func (k *KV) State() State {
-	s := newState("kv", k.bucket.State().LoadedAt, k.followed)
-	s.Entries = k.o.Certificates.Table().Len()
+	s := k.follower.State()
 	s.Refused, s.RefusedEntries = k.refusals.List()
 	return s
 }
@@ -64,72 +59,53 @@ func (k *KV) changed(s kv.State) {
 		k.followed.Clear()
 		return
 	}
-	notFollowed(k.followed, s.LoadedAt, s.Err)
+	k.stale(s.Err)
 }
-
-// kvReader keeps the methods of [kv.Reader] out of the exported method set of KV.
-type kvReader struct{ k *KV }
 
 // Begin implements [kv.Reader].
-func (r kvReader) Begin() {
-	r.k.refusals.Begin()
-	r.k.next = certificates.NewTable()
+func (k *KV) Begin() {
+	k.refusals.Begin()
+	k.next = certificates.NewTable()
 }
 
-func (r kvReader) table() *certificates.Table {
-	if r.k.next != nil {
-		return r.k.next
-	}
-	return r.k.o.Certificates.Table()
-}
+func (k *KV) table() *certificates.Table { return cmp.Or(k.next, k.certificates.Table()) }
 
 // Put implements [kv.Reader].
-func (r kvReader) Put(key string, value []byte, _ uint64) {
-	k := r.k
+func (k *KV) Put(key string, value []byte, _ uint64) {
 	tenant, device, err := ParseKey(key)
 	if err != nil {
 		k.refusals.Refuse(key, err)
 		return
 	}
 	e, err := ParseEntry(value)
-	if err != nil {
+	if err == nil {
+		k.refusals.Accept(key)
+	} else {
 		k.refusals.Refuse(key, err)
-		if e.Status == "" {
-			r.keep(tenant, device)
+	}
+	if e.Status == "" { // keep the last valid entry
+		c, ok := k.certificates.Certificate([]byte(tenant + "/" + device))
+		if !ok {
 			return
 		}
-	} else {
-		k.refusals.Accept(key)
+		e = Entry{c.Status, c.NotAfter}
 	}
-	r.table().Put(tenant, device, e.Status, e.NotAfter)
-}
-
-// keep copies the last valid entry of a certificate into the new table.
-func (r kvReader) keep(tenant, device string) {
-	if r.k.next == nil {
-		return
-	}
-	if c, ok := r.k.o.Certificates.Certificate([]byte(tenant + "/" + device)); ok {
-		r.k.next.Put(tenant, device, c.Status, c.NotAfter)
-	}
+	k.table().Put(tenant, device, e.Status, e.NotAfter)
 }
 
 // Delete implements [kv.Reader].
-func (r kvReader) Delete(key string, _ uint64) {
-	r.k.refusals.Accept(key)
+func (k *KV) Delete(key string, _ uint64) {
+	k.refusals.Accept(key)
 	if tenant, device, err := ParseKey(key); err == nil {
-		r.table().Delete(tenant, device)
+		k.table().Delete(tenant, device)
 	}
 }
 
 // Done implements [kv.Reader].
-func (r kvReader) Done() {
-	k := r.k
+func (k *KV) Done() {
 	k.refusals.Done()
 	if k.next != nil {
-		k.next.Compact()
-		k.o.Certificates.Use(k.next)
+		k.use(k.next)
 		k.next = nil
 	}
-	k.once.Do(func() { close(k.loaded) })
 }

@@ -1,13 +1,12 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,7 +14,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/bridge/certificates"
-	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/internal/postgres"
 	"mqtt-nats-bridge/internal/sleep"
 	"mqtt-nats-bridge/internal/tlsfile"
@@ -45,12 +43,8 @@ type PostgresOptions struct {
 // device_certificates triggers an immediate reading: of one certificate if the payload is
 // tenant_id/device_id, of all if it is empty.
 type Postgres struct {
-	o      PostgresOptions
-	loaded chan struct{}
-	once   sync.Once
-
-	followed *health.Condition
-	loadedAt atomic.Int64 // ns since the epoch; 0: never
+	*follower
+	o PostgresOptions
 }
 
 const (
@@ -81,7 +75,7 @@ func NewPostgres(o PostgresOptions) (*Postgres, error) {
 	if _, err := connConfig(o.URL); err != nil {
 		return nil, err
 	}
-	return &Postgres{o: o, loaded: make(chan struct{}), followed: newFollowed(o.Log, o.Certificates)}, nil
+	return &Postgres{newFollower("postgres", o.Certificates, o.Log), o}, nil
 }
 
 // CertificateExpiry returns the expiry of the current client certificate for the database; zero if
@@ -110,16 +104,6 @@ func (p *Postgres) config() (*pgx.ConnConfig, error) {
 	return c, nil
 }
 
-// Loaded implements [Source].
-func (p *Postgres) Loaded() <-chan struct{} { return p.loaded }
-
-// State implements [Source].
-func (p *Postgres) State() State {
-	s := newState("postgres", p.lastLoaded(), p.followed)
-	s.Entries = p.o.Certificates.Table().Len()
-	return s
-}
-
 // Run implements [Source].
 func (p *Postgres) Run(ctx context.Context) {
 	for pause := 100 * time.Millisecond; ctx.Err() == nil; {
@@ -128,7 +112,7 @@ func (p *Postgres) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		p.stale(err)
+		p.stale(&databaseError{err})
 		if time.Since(began) > time.Minute {
 			pause = 100 * time.Millisecond
 		}
@@ -245,9 +229,8 @@ func (p *Postgres) load(ctx context.Context, db *pgx.Conn) error {
 		columns+` WHERE tenant_id IS NOT NULL AND device_id IS NOT NULL`); err != nil {
 		return err
 	}
-	table.Compact()
-	p.o.Certificates.Use(table)
-	p.fresh()
+	p.use(table)
+	p.followed.Clear()
 	return nil
 }
 
@@ -262,7 +245,7 @@ func (p *Postgres) read(ctx context.Context, db *pgx.Conn, names []string) error
 		tenants[i], devices[i], _ = strings.Cut(name, "/")
 		missing[[2]string{tenants[i], devices[i]}] = true
 	}
-	table := p.o.Certificates.Table()
+	table := p.certificates.Table()
 	err := p.query(ctx, db, func(r row) {
 		delete(missing, [2]string{r.tenant, r.device})
 		table.Put(r.tenant, r.device, r.status, r.end())
@@ -312,33 +295,13 @@ func (p *Postgres) query(ctx context.Context, db *pgx.Conn, take func(row), sql 
 	return nil
 }
 
-func (p *Postgres) fresh() {
-	p.loadedAt.Store(time.Now().UnixNano())
-	p.followed.Clear()
-	p.once.Do(func() { close(p.loaded) })
-}
-
-func (p *Postgres) stale(err error) {
-	notFollowed(p.followed, p.lastLoaded(), &databaseError{err})
-}
-
-// lastLoaded returns when the whole table was last read; zero: never.
-func (p *Postgres) lastLoaded() time.Time {
-	if ns := p.loadedAt.Load(); ns != 0 {
-		return time.Unix(0, ns)
-	}
-	return time.Time{}
-}
-
 // databaseError is an error of the database, or of the connection to it.
 type databaseError struct{ error }
 
 // Error returns the diagnosis of the server that was reached, or the error's text.
 func (e *databaseError) Error() string {
-	if named, _ := postgres.Diagnose(e.error, databaseURL); named != "" {
-		return named
-	}
-	return e.error.Error()
+	named, _ := postgres.Diagnose(e.error, databaseURL)
+	return cmp.Or(named, e.error.Error())
 }
 
 func (e *databaseError) Unwrap() error { return e.error }
@@ -349,28 +312,24 @@ const databaseURL = "identity.registry.database_url"
 // Advice implements advice.Adviser. It is empty if the error is self-explanatory or only waiting
 // helps.
 func (e *databaseError) Advice() string {
-	err := e.error
-	var server *pgconn.PgError
-	var connect *pgconn.ConnectError
-	switch {
-	case errors.As(err, &server):
-		switch server.Code {
-		case "42P01":
-			return "create the table, see docs/registry.md"
-		case "42703":
-			return "the table needs the columns tenant_id, device_id, status and not_after, see docs/registry.md"
-		case "42501":
-			return "GRANT SELECT ON " + Table + " to the user of identity.registry.database_url"
-		case "28P01", "28000":
-			return "check user and password of identity.registry.database_url, and pg_hba.conf"
-		case "3D000":
-			return "check the database name in identity.registry.database_url"
-		}
-	case errors.As(err, &connect):
-		if _, advice := postgres.Diagnose(err, databaseURL); advice != "" {
-			return advice
-		}
-		return "make sure that PostgreSQL is running at the host and port of identity.registry.database_url"
+	if server, ok := errors.AsType[*pgconn.PgError](e.error); ok {
+		return adviceByCode[server.Code]
 	}
-	return ""
+	if _, ok := errors.AsType[*pgconn.ConnectError](e.error); !ok {
+		return ""
+	}
+	_, advice := postgres.Diagnose(e.error, databaseURL)
+	return cmp.Or(advice, "make sure that PostgreSQL is running at the host and port of "+databaseURL)
 }
+
+// adviceByCode contains the advice about errors of PostgreSQL, by SQLSTATE.
+var adviceByCode = map[string]string{
+	"42P01": "create the table, see docs/registry.md",
+	"42703": "the table needs the columns tenant_id, device_id, status and not_after, see docs/registry.md",
+	"42501": "GRANT SELECT ON " + Table + " to the user of " + databaseURL,
+	"28P01": wrongUser,
+	"28000": wrongUser,
+	"3D000": "check the database name in " + databaseURL,
+}
+
+const wrongUser = "check user and password of " + databaseURL + ", and pg_hba.conf"

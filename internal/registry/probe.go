@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // Found is the result of a probe of the database.
@@ -23,15 +21,12 @@ func Probe(ctx context.Context, url string) (Found, error) {
 	if err != nil {
 		return found, err
 	}
-	db, err := pgx.ConnectConfig(ctx, c)
+	db, err := connect(ctx, c)
 	if err != nil {
-		return found, &databaseError{fmt.Errorf("connect to the database: %w", err)}
+		return found, &databaseError{err}
 	}
-	defer func() { _ = db.Close(ctx) }() // nothing was written
+	defer disconnect(ctx, db)
 	_, found.TLS = db.PgConn().Conn().(*tls.Conn)
-	if _, err := db.Exec(ctx, "LISTEN "+Table); err != nil {
-		return found, &databaseError{fmt.Errorf("listen for changes: %w", err)}
-	}
 	if _, err := db.Exec(ctx, columns+" LIMIT 0"); err != nil {
 		return found, &databaseError{fmt.Errorf("read %s: %w", Table, err)}
 	}

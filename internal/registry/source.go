@@ -5,6 +5,8 @@ package registry
 import (
 	"context"
 	"errors"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -42,36 +44,58 @@ type State struct {
 	RefusedEntries []health.Refusal `json:"refused_entries,omitempty"`
 }
 
-// newState returns the state of a source whose last complete reading was at loadedAt.
-func newState(kind string, loadedAt time.Time, followed *health.Condition) State {
-	s := State{Kind: kind, LoadedAt: loadedAt}
-	for _, p := range followed.Problems() {
+// Stale reports whether changes may have been missed.
+func (s State) Stale() bool { return !s.StaleSince.IsZero() }
+
+// follower is the part of a source that does not depend on its kind.
+type follower struct {
+	kind         string
+	certificates *certificates.Live // to fill
+	followed     *health.Condition  // the certificates are up to date; initially they are not
+	loaded       chan struct{}
+	loadedOnce   sync.Once
+	loadedAt     atomic.Int64 // last complete reading, ns since the epoch; 0: never
+}
+
+func newFollower(kind string, c *certificates.Live, log zerolog.Logger) *follower {
+	return &follower{kind: kind, certificates: c, loaded: make(chan struct{}), followed: health.New(health.Options{
+		Component: "registry", Log: log, Ended: "certificate registry up to date", Initial: errors.New("not read yet"),
+		Fields: func(e *zerolog.Event, err error) {
+			if err == nil {
+				e.Int("entries", c.Table().Len())
+			}
+		},
+	})}
+}
+
+// Loaded implements [Source].
+func (f *follower) Loaded() <-chan struct{} { return f.loaded }
+
+// State implements [Source].
+func (f *follower) State() State {
+	s := State{Kind: f.kind, Entries: f.certificates.Table().Len()}
+	if ns := f.loadedAt.Load(); ns != 0 {
+		s.LoadedAt = time.Unix(0, ns)
+	}
+	for _, p := range f.followed.Problems() {
 		s.StaleSince, s.Problem, s.Advice = p.Since, p.Problem, p.Advice
 	}
 	return s
 }
 
-// newFollowed returns the condition that a source is up to date. Initially it is not.
-func newFollowed(log zerolog.Logger, certificates *certificates.Live) *health.Condition {
-	return health.New(health.Options{
-		Component: "registry", Log: log, Ended: "certificate registry up to date", Initial: errors.New("not read yet"),
-		Fields: func(e *zerolog.Event, err error) {
-			if err == nil {
-				e.Int("entries", certificates.Table().Len())
-			}
-		},
-	})
+// use replaces the certificates by those of a complete reading.
+func (f *follower) use(table *certificates.Table) {
+	table.Compact()
+	f.certificates.Use(table)
+	f.loadedAt.Store(time.Now().UnixNano())
+	f.loadedOnce.Do(func() { close(f.loaded) })
 }
 
-// notFollowed records the reason why a source is not up to date. Its last complete reading was at
-// loadedAt.
-func notFollowed(followed *health.Condition, loadedAt time.Time, err error) {
-	if loadedAt.IsZero() {
-		followed.SetAs(zerolog.ErrorLevel, "certificate registry not read yet; no message is taken", err)
+// stale records the reason why the certificates are not up to date.
+func (f *follower) stale(err error) {
+	if f.loadedAt.Load() == 0 {
+		f.followed.SetAs(zerolog.ErrorLevel, "certificate registry not read yet; no message is taken", err)
 		return
 	}
-	followed.SetAs(zerolog.WarnLevel, "certificate registry stale, using the last known state", err)
+	f.followed.SetAs(zerolog.WarnLevel, "certificate registry stale, using the last known state", err)
 }
-
-// Stale reports whether changes may have been missed.
-func (s State) Stale() bool { return !s.StaleSince.IsZero() }
