@@ -25,22 +25,20 @@ func (n *natsCheck) leases(ctx context.Context) {
 		return
 	}
 	bucket := n.config.Lanes.Bucket
-	bounded, stop := n.watch.guard(ctx)
-	kv, err := n.js.KeyValue(bounded, bucket)
-	stop()
+	kv, err := ask(ctx, n, func(ctx context.Context) (natsjs.KeyValue, error) { return n.js.KeyValue(ctx, bucket) })
 	switch create := n.config.Streams.Manage == config.ManageCreate; {
 	case errors.Is(err, natsjs.ErrBucketNotFound) && create:
 		n.report.Note("leases", "the bucket %s does not exist yet, the bridge creates it at start", bucket)
 		n.mayCreate(ctx, "leases", "KV_"+bucket)
 	case errors.Is(err, natsjs.ErrBucketNotFound):
 		missing := &lease.MissingError{Bucket: bucket, TTL: n.config.Lanes.TTL, Replicas: n.config.Streams.Replicas}
-		n.report.Fail("leases", "%v: %s", missing, advice.For(missing))
+		n.report.Fail("leases", "%v", advice.Append(missing))
 		return
-	case refused(bounded):
-		n.report.Fail("leases", "%v: allow the user to publish to %s.STREAM.INFO.KV_%s", context.Cause(bounded), n.api, bucket)
+	case refused(err):
+		n.report.Fail("leases", "%v: allow the user to publish to %s.STREAM.INFO.KV_%s", err, n.api, bucket)
 		return
 	case err != nil:
-		n.report.Fail("leases", "the bucket %s: %v: make sure that it is a KV bucket, or set another bucket in lanes.bucket", bucket, n.watch.explain(bounded, err))
+		n.report.Fail("leases", "the bucket %s: %v: make sure that it is a KV bucket, or set another bucket in lanes.bucket", bucket, err)
 		return
 	}
 	key := n.config.MQTT.ClientID + ".check"
@@ -57,27 +55,23 @@ func (n *natsCheck) leases(ctx context.Context) {
 // leaseRight checks that the user may publish to a subject. The content of the answer does not
 // matter, nor does a missing answer.
 func (n *natsCheck) leaseRight(ctx context.Context, what, subject string, header nats.Header) {
-	bounded, stop := n.watch.guard(ctx)
-	defer stop()
-	_, err := n.nc.RequestMsgWithContext(bounded, &nats.Msg{Subject: subject, Header: header})
-	if refused(bounded) {
-		n.report.Fail("leases", "the user may not %s: %v: allow publishing to %s", what, context.Cause(bounded), subject)
+	_, err := n.request(ctx, &nats.Msg{Subject: subject, Header: header})
+	if refused(err) {
+		n.report.Fail("leases", "the user may not %s: %v: allow publishing to %s", what, err, subject)
 	} else if err != nil && !errors.Is(err, nats.ErrNoResponders) {
-		n.report.Note("leases", "could not determine whether the user may %s: %v", what, n.watch.explain(bounded, err))
+		n.report.Note("leases", "could not determine whether the user may %s: %v", what, err)
 	}
 }
 
 func (n *natsCheck) leaseSettings(ctx context.Context, kv natsjs.KeyValue) {
-	bounded, stop := n.watch.guard(ctx)
-	defer stop()
-	status, err := kv.Status(bounded)
+	status, err := ask(ctx, n, kv.Status)
 	if err != nil {
-		n.report.Fail("leases", "the settings of bucket %s could not be read: %v", kv.Bucket(), n.watch.explain(bounded, err))
+		n.report.Fail("leases", "the settings of bucket %s could not be read: %v", kv.Bucket(), err)
 		return
 	}
 	ttl, want := status.TTL(), n.config.Lanes.TTL
 	if err := lease.CheckTTL(kv.Bucket(), ttl); err != nil {
-		n.report.Fail("leases", "%v: %s", err, advice.For(err))
+		n.report.Fail("leases", "%v", advice.Append(err))
 		return
 	}
 	if ttl != want {
@@ -92,22 +86,38 @@ func (n *natsCheck) leaseSettings(ctx context.Context, kv natsjs.KeyValue) {
 
 // replicas reads the keys with a watch, as the bridge does, and reports the running replicas.
 func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
-	bounded, stop := n.watch.guard(ctx)
-	defer stop()
 	prefix := n.config.MQTT.ClientID + "."
-	watch, err := kv.Watch(bounded, prefix+">")
-	if err != nil {
-		n.report.Fail("leases", "%v: allow the user to publish to %s.CONSUMER.CREATE.KV_%s.>", n.watch.explain(bounded, err), n.api, kv.Bucket())
+	var watch natsjs.KeyWatcher
+	entries, err := ask(ctx, n, func(ctx context.Context) (entries []natsjs.KeyValueEntry, err error) {
+		if watch, err = kv.Watch(ctx, prefix+">"); err != nil {
+			return nil, err
+		}
+		for e := range watch.Updates() {
+			if e == nil {
+				break
+			}
+			entries = append(entries, e)
+		}
+		err = watch.Stop()
+		// The server answers in order, so a permission violation arrives before the PONG.
+		return entries, errors.Join(err, n.nc.FlushWithContext(ctx))
+	})
+	switch {
+	case watch == nil:
+		n.report.Fail("leases", "%v: allow the user to publish to %s.CONSUMER.CREATE.KV_%s.>", err, n.api, kv.Bucket())
+		return
+	case refused(err):
+		n.report.Fail("leases", "the watch cannot be ended: %v: allow the user to publish to %s.CONSUMER.DELETE.KV_%s.>", err, n.api, kv.Bucket())
+		return
+	case err != nil:
+		n.report.Note("leases", "end the watch of bucket %s: %v", kv.Bucket(), err)
 		return
 	}
-	var hosts []string
 	host, _ := os.Hostname()
 	own := plan.BrokerIdentity(n.config, cmp.Or(host, "unknown"))
+	var hosts []string
 	leased := 0
-	for e := range watch.Updates() {
-		if e == nil {
-			break
-		}
+	for _, e := range entries {
 		var r lease.Replica
 		var l lease.Record
 		key := strings.TrimPrefix(e.Key(), prefix)
@@ -115,23 +125,11 @@ func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
 		case strings.HasPrefix(key, "replica.") && json.Unmarshal(e.Value(), &r) == nil && !r.Leaving:
 			hosts = append(hosts, fmt.Sprintf("%s at %s", r.ID, r.Host))
 			if r.Broker != "" && !lease.SameBroker(r.Broker, own) {
-				other := &lease.OtherBrokerError{Replica: r, Broker: own}
-				n.report.Fail("leases", "%v: %s", other, advice.For(other))
+				n.report.Fail("leases", "%v", advice.Append(&lease.OtherBrokerError{Replica: r, Broker: own}))
 			}
 		case json.Unmarshal(e.Value(), &l) == nil && l.Owner != "":
 			leased++
 		}
-	}
-	err = watch.Stop()
-	// The server answers in order, so a permission violation arrives before the PONG.
-	err = errors.Join(err, n.nc.FlushWithContext(bounded))
-	if refused(bounded) {
-		n.report.Fail("leases", "the watch cannot be ended: %v: allow the user to publish to %s.CONSUMER.DELETE.KV_%s.>", context.Cause(bounded), n.api, kv.Bucket())
-		return
-	}
-	if err != nil {
-		n.report.Note("leases", "end the watch of bucket %s: %v", kv.Bucket(), n.watch.explain(bounded, err))
-		return
 	}
 	who := "no replica is running"
 	if len(hosts) > 0 {

@@ -27,18 +27,20 @@ const headerAllowance = 16 << 10
 // NATS checks that NATS can be reached, accepts the credentials, has JetStream, and grants every
 // permission that the bridge needs. Each step requires that the previous one succeeded.
 func NATS(ctx context.Context, c *config.Config, plan *plan.Plan, r *Report) {
-	watch := newViolations()
-	nc, js, ok := connectNATS(ctx, c, watch, r)
-	if !ok {
-		return
-	}
-	defer nc.Close()
-	api, err := account.Options(c.NATS.Account, "").API()
-	if err != nil {
+	n := &natsCheck{config: c, plan: plan, report: r}
+	if err := n.connect(); err != nil {
 		r.Fail("nats", "%v", err)
 		return
 	}
-	n := &natsCheck{config: c, plan: plan, report: r, nc: nc, js: js, api: api, watch: watch}
+	defer n.nc.Close()
+	if ctx.Err() != nil {
+		return
+	}
+	transport := "plain text"
+	if state, err := n.nc.TLSConnectionState(); err == nil {
+		transport = tls.VersionName(state.Version)
+	}
+	r.OK("nats", "connected to %s, nats-server %s, %s", n.nc.ConnectedUrlRedacted(), n.nc.ConnectedServerVersion(), transport)
 	if !n.inbox(ctx) {
 		return
 	}
@@ -54,7 +56,9 @@ func NATS(ctx context.Context, c *config.Config, plan *plan.Plan, r *Report) {
 		return
 	}
 	n.account(ctx, missing)
-	n.creation(ctx, missing)
+	for _, s := range missing {
+		n.mayCreate(ctx, "stream "+s.Name, s.Name)
+	}
 	if !leaf { // messages are published within the bridge
 		n.publish(ctx)
 		n.lookups(ctx)
@@ -69,38 +73,27 @@ type natsCheck struct {
 	report *Report
 	nc     *nats.Conn
 	js     natsjs.JetStream
-	watch  *violations
 	api    string // of JetStream, at the domain
+
+	violations conn.Violations // of permissions
 }
 
-func connectNATS(ctx context.Context, c *config.Config, watch *violations, r *Report) (*nats.Conn, natsjs.JetStream, bool) {
-	options, err := account.Options(c.NATS.Account, c.MQTT.ClientID+"-check").Resolve()
+func (n *natsCheck) connect() error {
+	options, err := account.Options(n.config.NATS.Account, n.config.MQTT.ClientID+"-check").Resolve()
 	if err != nil {
-		r.Fail("nats", "%v: fix the files or settings under nats in the configuration", err)
-		return nil, nil, false
+		return fmt.Errorf("%w: fix the files or settings under nats in the configuration", err)
 	}
-	options.Hooks.Error = func(_ *nats.Conn, err error) { watch.note(err) }
-	nc, err := account.Dial(options)
-	if err != nil {
-		r.Fail("nats", "%v", err)
-		return nil, nil, false
+	options.Hooks.Error = func(_ *nats.Conn, err error) { n.violations.Note(err) }
+	if n.api, err = options.API(); err != nil {
+		return err
 	}
-	js, err := options.JetStream(nc)
-	if err != nil {
-		nc.Close()
-		r.Fail("nats", "%v", err)
-		return nil, nil, false
+	if n.nc, err = account.Dial(options); err != nil {
+		return err
 	}
-	if ctx.Err() != nil {
-		nc.Close()
-		return nil, nil, false
+	if n.js, err = options.JetStream(n.nc); err != nil {
+		n.nc.Close()
 	}
-	transport := "plain text"
-	if state, err := nc.TLSConnectionState(); err == nil {
-		transport = tls.VersionName(state.Version)
-	}
-	r.OK("nats", "connected to %s, nats-server %s, %s", nc.ConnectedUrlRedacted(), nc.ConnectedServerVersion(), transport)
-	return nc, js, true
+	return err
 }
 
 // inbox checks the permission for the reply inbox. Without it, all answers of JetStream are lost.
@@ -145,11 +138,9 @@ func size[N int64 | uint64](n N) string {
 
 // account compares the storage that missing streams reserve with the account's limit.
 func (n *natsCheck) account(ctx context.Context, missing []streams.Spec) {
-	bounded, stop := n.watch.guard(ctx)
-	defer stop()
-	info, err := n.js.AccountInfo(bounded)
+	info, err := ask(ctx, n, n.js.AccountInfo)
 	if err != nil {
-		n.report.Note("jetstream account", "its limits could not be read: %v", n.watch.explain(bounded, err))
+		n.report.Note("jetstream account", "its limits could not be read: %v", err)
 		return
 	}
 	var want int64

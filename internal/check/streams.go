@@ -25,13 +25,12 @@ func (n *natsCheck) streams(ctx context.Context) (missing []streams.Spec, ok boo
 	if n.config.Streams.Manage == config.ManageOff {
 		return nil, n.unmanaged(ctx)
 	}
-	bounded, stop := n.watch.guard(ctx)
-	d, err := streams.Plan(bounded, n.js, n.plan.Streams, n.plan.Consumers)
-	stop()
+	d, err := ask(ctx, n, func(ctx context.Context) (*streams.Difference, error) {
+		return streams.Plan(ctx, n.js, n.plan.Streams, n.plan.Consumers)
+	})
 	if err != nil {
-		err = n.watch.explain(bounded, err)
 		n.report.Fail("streams", "%v: %s", err, cmp.Or(advice.For(err), "enable JetStream, or see the server's log"))
-		return nil, refused(bounded)
+		return nil, refused(err)
 	}
 	create := n.config.Streams.Manage == config.ManageCreate
 	var present []streams.Spec
@@ -54,16 +53,15 @@ func (n *natsCheck) streams(ctx context.Context) (missing []streams.Spec, ok boo
 // the streams, and the user may lack the permission. ok is false if JetStream does not answer.
 func (n *natsCheck) unmanaged(ctx context.Context) (ok bool) {
 	n.report.Note("streams", "streams.manage is off: they are only read and written to")
-	bounded, stop := n.watch.guard(ctx)
-	defer stop()
-	report, err := streams.Manage(bounded, n.js, streams.ManageOff, n.plan.Streams, nil)
+	report, err := ask(ctx, n, func(ctx context.Context) (*streams.Report, error) {
+		return streams.Manage(ctx, n.js, streams.ManageOff, n.plan.Streams, nil)
+	})
 	switch {
-	case refused(bounded):
-		denied := context.Cause(bounded)
-		n.report.Note("streams", "cannot be read, so their settings could not be checked: %v: %s", denied, advice.For(denied))
+	case refused(err):
+		n.report.Note("streams", "cannot be read, so their settings could not be checked: %v", advice.Append(err))
 		return true
 	case report.Difference == nil:
-		n.report.Fail("streams", "%v: enable JetStream, or see the server's log", n.watch.explain(bounded, err))
+		n.report.Fail("streams", "%v: enable JetStream, or see the server's log", err)
 		return false
 	}
 	n.failures(err)
@@ -93,9 +91,9 @@ func (n *natsCheck) failures(err error) {
 
 // contradictions reports the conflicts that prevent the start, and other differences.
 func (n *natsCheck) contradictions(ctx context.Context, d *streams.Difference, present []streams.Spec) {
-	bounded, stop := n.watch.guard(ctx)
-	defer stop()
-	_, err := streams.Manage(bounded, n.js, streams.ManageVerify, present, n.plan.Consumers)
+	_, err := ask(ctx, n, func(ctx context.Context) (*streams.Report, error) {
+		return streams.Manage(ctx, n.js, streams.ManageVerify, present, n.plan.Consumers)
+	})
 	n.failures(err)
 	for _, s := range d.Streams {
 		if s.State == streams.Equal {
@@ -125,13 +123,10 @@ func (n *natsCheck) contradictions(ctx context.Context, d *streams.Difference, p
 // room checks that a stream can store a message of the largest size, and that it is not full if it
 // discards new messages.
 func (n *natsCheck) room(ctx context.Context, spec streams.Spec) {
-	bounded, stop := n.watch.guard(ctx)
-	defer stop()
-	stream, err := n.js.Stream(bounded, spec.Name)
+	info, err := n.stream(ctx, spec.Name)
 	if err != nil {
 		return // reported by the comparison
 	}
-	info := stream.CachedInfo()
 	limits, state := info.Config, info.State
 	if want := int64(n.config.Limits.Payload); limits.MaxMsgSize >= 0 && int64(limits.MaxMsgSize) < want+headerAllowance {
 		n.report.Fail("stream "+spec.Name, "max_msg_size is %s, below limits.payload (%s) and headers: raise it with nats stream edit, or lower limits.payload",
@@ -143,25 +138,15 @@ func (n *natsCheck) room(ctx context.Context, spec streams.Spec) {
 	}
 }
 
-// creation checks that the bridge may create the missing streams. The probe is an empty
-// configuration, whose name does not match the subject of the request, so nats-server refuses it
-// without any effect.
-func (n *natsCheck) creation(ctx context.Context, missing []streams.Spec) {
-	for _, s := range missing {
-		n.mayCreate(ctx, "stream "+s.Name, s.Name)
-	}
-}
-
+// mayCreate checks that the bridge may create a stream. The probe is an empty configuration, whose
+// name does not match the subject of the request, so nats-server refuses it without any effect.
 func (n *natsCheck) mayCreate(ctx context.Context, what, stream string) {
-	subject := n.api + ".STREAM.CREATE." + stream
-	bounded, stop := n.watch.guard(ctx)
-	_, err := n.nc.RequestWithContext(bounded, subject, []byte("{}"))
-	stop()
+	_, err := n.request(ctx, &nats.Msg{Subject: n.api + ".STREAM.CREATE." + stream, Data: []byte("{}")})
 	switch {
-	case refused(bounded):
-		n.report.Fail(what, "the bridge cannot create it: %v: %s", context.Cause(bounded), advice.For(context.Cause(bounded)))
+	case refused(err):
+		n.report.Fail(what, "the bridge cannot create it: %v", advice.Append(err))
 	case err != nil:
-		n.report.Note(what, "could not determine whether the bridge may create it: %v", n.watch.explain(bounded, err))
+		n.report.Note(what, "could not determine whether the bridge may create it: %v", err)
 	}
 }
 
@@ -169,14 +154,12 @@ func (n *natsCheck) mayCreate(ctx context.Context, what, stream string) {
 func (n *natsCheck) lookups(ctx context.Context) {
 	for _, s := range n.plan.Streams {
 		subject := publish.LookupSubject(n.api, s.Name)
-		bounded, stop := n.watch.guard(ctx)
-		_, err := n.nc.RequestWithContext(bounded, subject, []byte(`{"seq":1}`))
-		stop()
+		_, err := n.request(ctx, &nats.Msg{Subject: subject, Data: []byte(`{"seq":1}`)})
 		switch {
-		case refused(bounded):
+		case refused(err):
 			n.report.Note("stream "+s.Name, "look-ups are not permitted, so messages can be stored twice after an outage longer than the duplicate window: allow publishing to %s, see nats.conf", subject)
 		case err != nil:
-			n.report.Note("stream "+s.Name, "could not determine whether look-ups are permitted: %v", n.watch.explain(bounded, err))
+			n.report.Note("stream "+s.Name, "could not determine whether look-ups are permitted: %v", err)
 		}
 	}
 }
@@ -187,10 +170,10 @@ func (n *natsCheck) publish(ctx context.Context) {
 	ours := n.config.Streams.Manage != config.ManageOff
 	for i, t := range n.config.Topics {
 		subject := probeSubject(n.plan.Rules.Topics.Route(i).Template.StreamSubject())
-		n.probe(ctx, subject, streamOf(n.config, t.Topic), ours && t.Stream != config.NoStream)
+		n.probe(ctx, subject, ours && t.Stream != config.NoStream)
 	}
 	if n.config.Quarantine.Store {
-		n.probe(ctx, bridge.QuarantineSubject+".check", n.config.Streams.Quarantine.Name, ours)
+		n.probe(ctx, bridge.QuarantineSubject+".check", ours)
 	}
 }
 
@@ -214,16 +197,15 @@ const expectedStreamMismatch = 10060
 // probe publishes an empty message that no stream can store. nats-server checks
 // Nats-Expected-Stream before it stores or proposes a message (2.15.2: stream.go,
 // jetstream_batching.go), and its refusal names the stream.
-func (n *natsCheck) probe(ctx context.Context, subject, want string, own bool) {
-	what := "nats publish"
-	bounded, stop := n.watch.guard(ctx)
-	answer, err := n.nc.RequestMsgWithContext(bounded, &nats.Msg{
+func (n *natsCheck) probe(ctx context.Context, subject string, own bool) {
+	const what = "nats publish"
+	want := n.plan.StreamOf(subject)
+	answer, err := n.request(ctx, &nats.Msg{
 		Subject: subject, Header: nats.Header{natsjs.ExpectedStreamHeader: {impossibleStream}},
 	})
-	stop()
 	switch {
-	case refused(bounded):
-		n.report.Fail(what, "%s is refused: %v: %s", subject, context.Cause(bounded), advice.For(context.Cause(bounded)))
+	case refused(err):
+		n.report.Fail(what, "%s is refused: %v", subject, advice.Append(err))
 		return
 	case errors.Is(err, nats.ErrNoResponders) && own && n.config.Streams.Manage == config.ManageCreate:
 		n.report.OK(what, "%s is allowed, stream %s is created at start", subject, want)
@@ -232,7 +214,7 @@ func (n *natsCheck) probe(ctx context.Context, subject, want string, own bool) {
 		n.report.Fail(what, "%s is allowed, but no stream has this subject: create a stream with it, and make sure that JetStream is enabled", subject)
 		return
 	case err != nil:
-		n.report.Fail(what, "%s: %v: see the server's log; the user may lack the permission, or the stream may have no leader", subject, n.watch.explain(bounded, err))
+		n.report.Fail(what, "%s: %v: see the server's log; the user may lack the permission, or the stream may have no leader", subject, err)
 		return
 	}
 	stream, err := streamFrom(answer.Data)

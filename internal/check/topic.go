@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -86,7 +87,7 @@ func Topic(c *config.Config, plan *plan.Plan, topic string) (Trace, error) {
 	if err != nil {
 		return t, err
 	}
-	t.verdict(c, stored)
+	t.verdict(c, plan, stored)
 	return t, nil
 }
 
@@ -167,11 +168,11 @@ func (t *Trace) route(c *config.Config, rules *bridge.Rules, device []byte) {
 }
 
 // verdict reports where the message would be stored.
-func (t *Trace) verdict(c *config.Config, m *bridge.Message) {
+func (t *Trace) verdict(c *config.Config, plan *plan.Plan, m *bridge.Message) {
 	reason, detail := header(m, bridge.HeaderReason), header(m, bridge.HeaderDetail)
 	if reason == "" {
 		t.add("subject", "%s", m.Subject)
-		t.add("stream", "%s", streamOf(c, t.pattern()))
+		t.add("stream", "%s", cmp.Or(plan.StreamOf(string(m.Subject)), "not managed by the bridge"))
 		t.add("verdict", "stored")
 		t.limit(c)
 		return
@@ -204,15 +205,6 @@ func (t *Trace) limit(c *config.Config) {
 	}
 }
 
-func (t *Trace) pattern() string {
-	for _, f := range t.Fields {
-		if f.Name == "pattern" {
-			return f.Value
-		}
-	}
-	return ""
-}
-
 func header(m *bridge.Message, name string) string {
 	for _, h := range m.Headers {
 		if h.Name == name {
@@ -220,22 +212,4 @@ func header(m *bridge.Message, name string) string {
 		}
 	}
 	return ""
-}
-
-// streamOf returns the configured stream for a pattern.
-func streamOf(c *config.Config, pattern string) string {
-	for _, t := range c.Topics {
-		if t.Topic != pattern {
-			continue
-		}
-		switch t.Stream {
-		case config.Telemetry:
-			return c.Streams.Telemetry.Name
-		case config.Shadow:
-			return c.Streams.Shadow.Name
-		case config.Commands:
-			return c.Streams.Commands.Name
-		}
-	}
-	return "not managed by the bridge"
 }
