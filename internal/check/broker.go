@@ -4,12 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"maps"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -28,24 +25,27 @@ const stepTimeout = 10 * time.Second
 // of every lane, and checks its visible settings. Each step requires that the previous one
 // succeeded.
 func Broker(ctx context.Context, c *config.Config, plan *plan.Plan, r *Report) {
-	b := &brokerCheck{config: c, report: r, suffix: "-check-" + strings.ToLower(rand.Text()[:8])}
+	suffix := "-check-" + strings.ToLower(rand.Text()[:8])
+	b := &brokerCheck{config: c, report: r, suffix: suffix, options: mqttaccount.Options(c.MQTT, c.MQTT.ClientID+suffix)}
 	conn, ok := b.dial(ctx)
 	if !ok {
 		return
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	if !b.connect(ctx, conn) {
+	if _, err := mqtt.Greet(ctx, conn, b.server, b.options, true); err != nil {
+		r.Fail("mqtt connect", "%s", advised(err))
 		return
 	}
-	s := newSession(conn)
+	r.OK("mqtt connect", "accepted %s as client %s", user(c.MQTT.Username), b.options.ClientID)
+	s := &session{conn: conn}
 	if !b.subscribe(s, plan) {
 		return
 	}
-	who := b.version(s)
+	mosquitto := b.version(s)
 	s.disconnect()
 	b.limits(ctx, usesShare(plan))
-	b.settings(who)
+	b.settings(mosquitto)
 }
 
 func usesShare(plan *plan.Plan) bool {
@@ -56,20 +56,15 @@ type brokerCheck struct {
 	config *config.Config
 	report *Report
 	// suffix makes the client id and the $share group unique to this check.
-	suffix string
-	server dial.Server // the server that the check continues with
-}
-
-// options returns the options of the account with a client id of the check.
-func (b *brokerCheck) options(more string) mqtt.Options {
-	return mqttaccount.Options(b.config.MQTT, b.config.MQTT.ClientID+b.suffix+more)
+	suffix  string
+	options mqtt.Options // of the account, with the client id of this check
+	server  dial.Server  // the server that the check continues with
 }
 
 // dial opens a connection to each listener and keeps the first.
 func (b *brokerCheck) dial(ctx context.Context) (first net.Conn, ok bool) {
-	o := b.options("")
-	for _, server := range o.Servers {
-		conn := b.dialServer(ctx, server, o)
+	for _, server := range b.options.Servers {
+		conn := b.dialServer(ctx, server)
 		switch {
 		case conn == nil:
 		case first == nil:
@@ -82,9 +77,9 @@ func (b *brokerCheck) dial(ctx context.Context) (first net.Conn, ok bool) {
 }
 
 // dialServer checks one listener. It returns nil if the listener cannot be reached.
-func (b *brokerCheck) dialServer(ctx context.Context, server dial.Server, o mqtt.Options) net.Conn {
+func (b *brokerCheck) dialServer(ctx context.Context, server dial.Server) net.Conn {
 	r := b.report
-	conn, err := mqtt.Dial(ctx, server, o)
+	conn, err := mqtt.Dial(ctx, server, b.options)
 	if err != nil {
 		what := "mqtt"
 		if server.TLS {
@@ -115,17 +110,6 @@ func advised(err error) string {
 	return err.Error()
 }
 
-// connect sends CONNECT.
-func (b *brokerCheck) connect(ctx context.Context, conn net.Conn) bool {
-	o := b.options("")
-	if _, err := mqtt.Greet(ctx, conn, b.server, o, true); err != nil {
-		b.report.Fail("mqtt connect", "%s", advised(err))
-		return false
-	}
-	b.report.OK("mqtt connect", "accepted %s as client %s", user(b.config.MQTT.Username), o.ClientID)
-	return true
-}
-
 func user(name string) string {
 	if name == "" {
 		return "no user name"
@@ -137,7 +121,10 @@ func user(name string) string {
 // certificate, EMQX takes the user name from it (peer_cert_as_username).
 func (b *brokerCheck) who() string {
 	m := &b.config.MQTT
-	cn := certificateCN(m.TLS.Cert)
+	cn := ""
+	if cert, err := m.TLS.Files().Certificate(); err == nil && cert != nil {
+		cn = cert.Leaf.Subject.CommonName
+	}
 	switch {
 	case cn == "" || cn == m.Username:
 		return user(m.Username)
@@ -145,26 +132,6 @@ func (b *brokerCheck) who() string {
 		return "user " + cn + " (the certificate's CN)"
 	}
 	return fmt.Sprintf("user %s (or %s, the certificate's CN, if the broker takes the user name from it)", m.Username, cn)
-}
-
-// certificateCN returns the CN of the first certificate in a PEM file; empty if there is none.
-func certificateCN(file string) string {
-	if file == "" {
-		return ""
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return ""
-	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return ""
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return ""
-	}
-	return cert.Subject.CommonName
 }
 
 // subscribe subscribes to the filters of every lane. Filters that are refused for the same reason

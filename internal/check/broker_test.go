@@ -360,7 +360,7 @@ func TestEMQXSettings(t *testing.T) {
 	t.Parallel()
 	file, err := os.ReadFile("../../deploy/emqx/emqx.conf")
 	require.NoError(t, err)
-	for _, s := range emqxSettings() {
+	for _, s := range emqxSettings {
 		_, key, _ := strings.Cut(s.key, ".")
 		found := regexp.MustCompile(`\b` + key + ` = "?([A-Za-z0-9]+)`).FindSubmatch(file)
 		require.NotNil(t, found, s.key)

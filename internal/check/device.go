@@ -109,7 +109,7 @@ func open(ctx context.Context, o mqtt.Options) (*session, error) {
 	for _, server := range o.Servers {
 		conn, _, err := mqtt.Connect(ctx, server, o, true)
 		if err == nil {
-			return newSession(conn), nil
+			return &session{conn: conn}, nil
 		}
 		failed = append(failed, err)
 	}
@@ -125,16 +125,11 @@ func (s *session) leave() {
 // staysOpen returns an error if the broker closes the connection within wait, or does not answer
 // PINGREQ afterwards.
 func (s *session) staysOpen(wait time.Duration) error {
-	if err := s.conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
-		return err
+	err := s.await(wait, func(packets.ControlPacket) bool { return false })
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return s.ping()
 	}
-	for {
-		if _, err := packets.ReadPacket(s.r); errors.Is(err, os.ErrDeadlineExceeded) {
-			return s.ping()
-		} else if err != nil {
-			return err
-		}
-	}
+	return err
 }
 
 // ping sends PINGREQ and waits for the answer.
@@ -142,13 +137,8 @@ func (s *session) ping() error {
 	if err := s.send(packets.NewControlPacket(packets.Pingreq)); err != nil {
 		return err
 	}
-	for {
-		answer, err := s.read()
-		if err != nil {
-			return err
-		}
-		if _, ok := answer.(*packets.PingrespPacket); ok {
-			return nil
-		}
-	}
+	return s.await(stepTimeout, func(p packets.ControlPacket) bool {
+		_, ok := p.(*packets.PingrespPacket)
+		return ok
+	})
 }

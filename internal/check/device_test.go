@@ -139,7 +139,7 @@ func TestStaysOpen(t *testing.T) {
 					tc.serve(there)
 				}()
 				start := time.Now()
-				err := newSession(here).staysOpen(takeoverWait)
+				err := (&session{conn: here}).staysOpen(takeoverWait)
 				require.Equal(t, tc.took, time.Since(start))
 				if tc.want == "" {
 					require.NoError(t, err)

@@ -1,10 +1,10 @@
 package check
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,11 +15,8 @@ import (
 // step failed, and the return code of each filter in order.
 type session struct {
 	conn net.Conn
-	r    *bufio.Reader
 	id   uint16
 }
-
-func newSession(conn net.Conn) *session { return &session{conn: conn, r: bufio.NewReader(conn)} }
 
 var errUnexpected = errors.New("the answer is not what MQTT 3.1.1 prescribes")
 
@@ -29,46 +26,38 @@ func (s *session) subscribe(filters []string) ([]byte, error) {
 	if err := s.sendSubscribe(filters); err != nil {
 		return nil, err
 	}
-	for {
-		answer, err := s.read()
-		if err != nil {
-			return nil, err
-		}
-		ack, ok := answer.(*packets.SubackPacket)
+	var codes []byte
+	err := s.await(stepTimeout, func(p packets.ControlPacket) bool {
+		ack, ok := p.(*packets.SubackPacket)
 		if !ok || ack.MessageID != s.id {
-			continue
+			return false
 		}
-		if len(ack.ReturnCodes) != len(filters) {
-			return nil, fmt.Errorf("%w: %d return codes for %d filters", errUnexpected, len(ack.ReturnCodes), len(filters))
-		}
-		return ack.ReturnCodes, nil
+		codes = ack.ReturnCodes
+		return true
+	})
+	if err == nil && len(codes) != len(filters) {
+		err = fmt.Errorf("%w: %d return codes for %d filters", errUnexpected, len(codes), len(filters))
 	}
+	return codes, err
 }
 
 // retained subscribes and returns the first retained message below prefix. ok is false if none
 // arrives within timeout.
 func (s *session) retained(prefix string, timeout time.Duration, filters ...string) (topic, payload string, ok bool) {
-	deadline := time.Now().Add(timeout)
 	if err := s.sendSubscribe(filters); err != nil {
 		return "", "", false
 	}
-	for {
-		_ = s.conn.SetReadDeadline(deadline)
-		answer, err := packets.ReadPacket(s.r)
-		if err != nil {
-			return "", "", false
-		}
-		switch p := answer.(type) {
+	_ = s.await(timeout, func(p packets.ControlPacket) bool {
+		switch p := p.(type) {
 		case *packets.PublishPacket:
-			if strings.HasPrefix(p.TopicName, prefix) {
-				return p.TopicName, string(p.Payload), true
-			}
+			topic, payload, ok = p.TopicName, string(p.Payload), strings.HasPrefix(p.TopicName, prefix)
+			return ok
 		case *packets.SubackPacket:
-			if p.MessageID == s.id && allRefused(p.ReturnCodes) {
-				return "", "", false
-			}
+			return p.MessageID == s.id && allRefused(p.ReturnCodes)
 		}
-	}
+		return false
+	})
+	return topic, payload, ok
 }
 
 // roundTrip publishes an empty message to each topic and returns the topics whose messages are
@@ -82,27 +71,17 @@ func (s *session) roundTrip(topics []string, timeout time.Duration) map[string]b
 			return got
 		}
 	}
-	deadline := time.Now().Add(timeout)
-	for len(got) < len(topics) {
-		_ = s.conn.SetReadDeadline(deadline)
-		answer, err := packets.ReadPacket(s.r)
-		if err != nil {
-			return got
-		}
-		if p, ok := answer.(*packets.PublishPacket); ok {
+	_ = s.await(timeout, func(p packets.ControlPacket) bool {
+		if p, ok := p.(*packets.PublishPacket); ok {
 			got[p.TopicName] = true
 		}
-	}
+		return len(got) == len(topics)
+	})
 	return got
 }
 
 func allRefused(codes []byte) bool {
-	for _, c := range codes {
-		if c < 0x80 {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(codes, func(code byte) bool { return code < 0x80 })
 }
 
 func (s *session) sendSubscribe(filters []string) error {
@@ -127,9 +106,15 @@ func (s *session) send(p packets.ControlPacket) error {
 	return p.Write(s.conn)
 }
 
-func (s *session) read() (packets.ControlPacket, error) {
-	if err := s.conn.SetReadDeadline(time.Now().Add(stepTimeout)); err != nil {
-		return nil, err
+// await reads packets until done returns true for one, at most for timeout.
+func (s *session) await(timeout time.Duration, done func(packets.ControlPacket) bool) error {
+	if err := s.conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
+		return err
 	}
-	return packets.ReadPacket(s.r)
+	for {
+		p, err := packets.ReadPacket(s.conn)
+		if err != nil || done(p) {
+			return err
+		}
+	}
 }
