@@ -34,13 +34,13 @@ const (
 	maxBody = 8 << 20
 )
 
-// Options configures a Client. API, Key and Secret are required.
+// Options configures a Client. All fields are required; TLS only for an https:// API.
 type Options struct {
 	API string // http://emqx:18083
 	Key string
 	// Secret is called for each request, so that a rotated secret needs no restart.
 	Secret func() (string, error)
-	// TLS is called for each connection to an https:// API; nil: the system's CAs.
+	// TLS is called for each connection to an https:// API.
 	TLS func() (*tls.Config, error)
 }
 
@@ -69,19 +69,9 @@ func New(opts Options) *Client {
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 func (c *Client) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
-	conf := &tls.Config{MinVersion: tls.VersionTLS12}
-	if c.opts.TLS != nil {
-		var err error
-		if conf, err = c.opts.TLS(); err != nil {
-			return nil, err
-		}
-	}
-	if conf.ServerName == "" {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			return nil, err
-		}
-		conf.ServerName = host
+	conf, err := c.opts.TLS()
+	if err != nil {
+		return nil, err
 	}
 	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: requestTimeout}, Config: conf}
 	return d.DialContext(ctx, network, address)

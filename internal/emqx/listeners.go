@@ -8,11 +8,8 @@ import (
 
 // Listener is one listener of EMQX.
 type Listener struct {
-	ID      string `json:"id"` // ssl:default
-	Type    string `json:"type"`
-	Zone    string `json:"zone"`
-	Enabled bool   `json:"enable"`
-	Running bool   `json:"running"`
+	Enabled bool `json:"enable"`
+	Running bool `json:"running"`
 }
 
 // Listener returns one listener.

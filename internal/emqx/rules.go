@@ -9,9 +9,7 @@ import (
 
 // Rule is a rule of EMQX's rule engine.
 type Rule struct {
-	ID      string   `json:"id"`
-	Enabled bool     `json:"enable"`
-	From    []string `json:"from"`
+	Enabled bool `json:"enable"`
 	// Actions are objects or names of data integrations.
 	Actions []json.RawMessage `json:"actions"`
 }

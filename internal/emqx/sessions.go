@@ -13,7 +13,6 @@ type Session struct {
 	ClientID  string `json:"clientid"`
 	Username  string `json:"username"`
 	Connected bool   `json:"connected"`
-	Node      string `json:"node"`
 	Listener  string `json:"listener"` // tcp:default
 	// QueueLength, QueueLimit and QueueDropped describe the queue of messages that wait for the
 	// in-flight window.
@@ -21,8 +20,6 @@ type Session struct {
 	QueueLimit   Limit  `json:"mqueue_max"`
 	QueueDropped uint64 `json:"mqueue_dropped"`
 	InFlight     int64  `json:"inflight_cnt"`
-	// Subscriptions is the number of filters.
-	Subscriptions int64 `json:"subscriptions_cnt"`
 }
 
 // Limit is a number. 0 represents EMQX's "infinity".

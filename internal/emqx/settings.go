@@ -8,9 +8,6 @@ type Settings struct {
 	// MQTT contains the defaults for zones.
 	MQTT struct {
 		SharedSubscriptionStrategy string `json:"shared_subscription_strategy"`
-		ClientIDOverride           any    `json:"clientid_override"` // "disabled", or an expression
-		PeerCertAsClientID         string `json:"peer_cert_as_clientid"`
-		UseUsernameAsClientID      bool   `json:"use_username_as_clientid"`
 	}
 	// GroupStrategies contains the strategies of individual $share groups.
 	GroupStrategies map[string]string

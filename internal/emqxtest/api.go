@@ -30,7 +30,6 @@ type State struct {
 	Listeners map[string]emqx.Listener
 	Rules     []emqx.Rule
 	Strategy  string
-	Override  any // mqtt.clientid_override
 	Authz     emqx.Authorization
 	Starts    int // the number of started listeners
 }
@@ -47,9 +46,9 @@ type API struct {
 func Start(t *testing.T) *API {
 	t.Helper()
 	a := &API{state: State{
-		Secret: Secret, Strategy: emqx.HashClientID, Override: "disabled",
+		Secret: Secret, Strategy: emqx.HashClientID,
 		Sessions: map[string]emqx.Session{}, Members: map[string][]emqx.Subscription{}, Listeners: map[string]emqx.Listener{},
-		Rules: []emqx.Rule{{ID: "attest", Enabled: true, From: []string{"tenant/+/device/+/#"}, Actions: []json.RawMessage{
+		Rules: []emqx.Rule{{Enabled: true, Actions: []json.RawMessage{
 			[]byte(`{"function":"republish","args":{"topic":"bridge/v1/${p}/${id}/${ts}/${cn}/${topic}"}}`),
 		}}},
 		Authz: emqx.Authorization{NoMatch: "deny", DenyAction: "disconnect"},
@@ -62,7 +61,7 @@ func Start(t *testing.T) *API {
 	})
 	mux.HandleFunc("GET /api/v5/rules", func(w http.ResponseWriter, _ *http.Request) { list(w, a.state.Rules) })
 	mux.HandleFunc("GET /api/v5/configs/global_zone", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, map[string]any{"mqtt": map[string]any{"shared_subscription_strategy": a.state.Strategy, "clientid_override": a.state.Override, "peer_cert_as_clientid": "disabled"}})
+		answer(w, map[string]any{"mqtt": map[string]any{"shared_subscription_strategy": a.state.Strategy, "clientid_override": "disabled", "peer_cert_as_clientid": "disabled"}})
 	})
 	mux.HandleFunc("GET /api/v5/configs/broker", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, map[string]any{"enable_session_registry": true})

@@ -24,7 +24,7 @@ func closed(t *testing.T) (*emqxtest.API, gate.Options) {
 	t.Helper()
 	api := emqxtest.Start(t)
 	api.Change(func(s *emqxtest.State) {
-		s.Listeners[listener] = emqx.Listener{ID: listener}
+		s.Listeners[listener] = emqx.Listener{}
 		for _, id := range []string{"bridge-p0", "bridge-p1"} {
 			s.Sessions[id] = emqx.Session{ClientID: id, Connected: true}
 		}
@@ -102,7 +102,7 @@ func TestRunEMQXRestart(t *testing.T) {
 	eventually(func() bool { return log.count("EMQX API unavailable") == 1 })
 	api.Change(func(s *emqxtest.State) {
 		s.Fail, s.Sessions = 0, map[string]emqx.Session{} // a restart loses the sessions
-		s.Listeners[listener] = emqx.Listener{ID: listener}
+		s.Listeners[listener] = emqx.Listener{}
 	})
 	eventually(func() bool { return log.count("listener closed, waiting") == 1 })
 	require.False(t, isOpen(api))
