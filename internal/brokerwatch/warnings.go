@@ -49,8 +49,8 @@ func (w *Watch) Warnings() []health.Problem {
 }
 
 // warning returns a problem. Its start is remembered by kind.
-func warning(kind, advice, format string, args ...any) health.Problem {
-	return health.Problem{Component: "broker", Subject: kind, Advice: advice, Problem: fmt.Sprintf(format, args...)}
+func warning(kind string, lanes []string, advice, format string, args ...any) health.Problem {
+	return health.Problem{Component: "broker", Subject: kind, Lanes: lanes, Advice: advice, Problem: fmt.Sprintf(format, args...)}
 }
 
 // served returns the client ids of the lanes that this replica serves and whose queue is known.
@@ -85,11 +85,9 @@ func (w *Watch) fillWarnings() []health.Problem {
 	if left, grows := q.left(); grows {
 		when = "will be full in about " + minutes(left) + " at the current rate"
 	}
-	p := warning("fill", "find out why messages are not stored faster: problems in /readyz, mqttbridge_ack_latency_seconds, JetStream",
+	return []health.Problem{warning("fill", lanes, "find out why messages are not stored faster: problems in /readyz, mqttbridge_ack_latency_seconds, JetStream",
 		"EMQX's queue for %s contains %d of %d messages (%.0f %%) and %s; a full queue drops its oldest messages",
-		worst, q.session.QueueLength, q.session.QueueLimit, 100*q.fill(), when)
-	p.Lanes = lanes
-	return []health.Problem{p}
+		worst, q.session.QueueLength, q.session.QueueLimit, 100*q.fill(), when)}
 }
 
 func fullSooner(a, b *queue) bool {
@@ -125,10 +123,8 @@ func (w *Watch) dropWarnings(now time.Time) []health.Problem {
 	if len(lanes) == 0 {
 		return nil
 	}
-	p := warning("drops", "the messages are lost; raise zones.<zone>.mqtt.max_mqueue_len in EMQX, and find out why the queue filled up",
-		"EMQX dropped %d messages from full queues of the bridge", dropped)
-	p.Lanes = lanes
-	return []health.Problem{p}
+	return []health.Problem{warning("drops", lanes, "the messages are lost; raise zones.<zone>.mqtt.max_mqueue_len in EMQX, and find out why the queue filled up",
+		"EMQX dropped %d messages from full queues of the bridge", dropped)}
 }
 
 // limitWarnings returns warnings about queues with a low limit. A session keeps the limits of the
@@ -151,17 +147,13 @@ func (w *Watch) limitWarnings() []health.Problem {
 	}
 	var all []health.Problem
 	if len(stale) > 0 {
-		p := warning("limit", "once its queue is empty, run emqx ctl clients kick "+stale[0]+": the lane reconnects and creates a new session",
+		all = append(all, warning("limit", stale, "once its queue is empty, run emqx ctl clients kick "+stale[0]+": the lane reconnects and creates a new session",
 			"EMQX queues at most %d messages for %s, and %d for other lanes: a session keeps the limits that applied when it was created",
-			least, strings.Join(stale, ", "), most)
-		p.Lanes = stale
-		all = append(all, p)
+			least, strings.Join(stale, ", "), most))
 	}
 	if len(small) > 0 {
-		p := warning("default", "set max_mqueue_len in the zone of the bridge's listener, as deploy/emqx/emqx.conf does; see docs/emqx.md",
-			"EMQX queues at most %d messages for a lane, its default, and then drops the oldest", emqxDefaultQueue)
-		p.Lanes = small
-		all = append(all, p)
+		all = append(all, warning("default", small, "set max_mqueue_len in the zone of the bridge's listener, as deploy/emqx/emqx.conf does; see docs/emqx.md",
+			"EMQX queues at most %d messages for a lane, its default, and then drops the oldest", emqxDefaultQueue))
 	}
 	return all
 }
@@ -171,16 +163,15 @@ func (w *Watch) limitWarnings() []health.Problem {
 func (w *Watch) groupWarnings() []health.Problem {
 	var all []health.Problem
 	for _, m := range w.members {
-		p := warning("member "+m.ClientID+" "+m.Filter, "make sure that nothing uses this client id, then run mqtt-nats-bridge sessions clear "+m.ClientID,
-			"client %s is subscribed to %s, a $share group of the bridge: EMQX sends it messages that the bridge never receives, and queues them while it is disconnected", m.ClientID, m.Filter)
-		all = append(all, p)
+		all = append(all, warning("member "+m.ClientID+" "+m.Filter, nil, "make sure that nothing uses this client id, then run mqtt-nats-bridge sessions clear "+m.ClientID,
+			"client %s is subscribed to %s, a $share group of the bridge: EMQX sends it messages that the bridge never receives, and queues them while it is disconnected", m.ClientID, m.Filter))
 	}
 	if w.settings == nil {
 		return all
 	}
 	for _, group := range slices.Sorted(maps.Keys(w.groups)) {
 		if s := w.settings.Strategy(group); s != emqx.HashClientID {
-			return append(all, warning("strategy", "set mqtt.shared_subscription_strategy = "+emqx.HashClientID+" in emqx.conf",
+			return append(all, warning("strategy", nil, "set mqtt.shared_subscription_strategy = "+emqx.HashClientID+" in emqx.conf",
 				"EMQX distributes the bridge's $share groups by %s: during a session takeover of a lane, the order or messages are lost", s))
 		}
 	}

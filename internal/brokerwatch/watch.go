@@ -4,6 +4,7 @@ package brokerwatch
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -13,7 +14,9 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/emqx"
 	"mqtt-nats-bridge/internal/health"
+	"mqtt-nats-bridge/internal/metrics"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/sleep"
 )
 
 const (
@@ -39,8 +42,8 @@ type Watch struct {
 	elsewhere func(clientID string) bool
 	log       zerolog.Logger
 
-	polls   *health.Condition // whether the API answers
-	metrics *metrics
+	polls   *health.Condition           // whether the API answers
+	metrics *metrics.List[emqx.Session] // of the queues
 
 	mu       sync.Mutex
 	polled   time.Time // the last success
@@ -61,7 +64,7 @@ func New(c *config.Config, lanes []plan.Lane, elsewhere func(clientID string) bo
 	}
 	w := &Watch{
 		client: plan.EMQXClient(e), api: e.API.String(), groups: map[string]string{},
-		elsewhere: elsewhere, log: log, metrics: newMetrics(),
+		elsewhere: elsewhere, log: log, metrics: queueMetrics(),
 		queues: map[string]*queue{}, found: map[string]time.Time{},
 	}
 	w.polls = health.New(health.Options{
@@ -92,15 +95,9 @@ func shareGroup(filter string) (string, bool) {
 // Run polls until ctx ends.
 func (w *Watch) Run(ctx context.Context) {
 	defer w.client.Close()
-	ticker := time.NewTicker(pollEvery)
-	defer ticker.Stop()
-	for {
+	for ctx.Err() == nil {
 		w.Poll(ctx)
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+		sleep.For(ctx, pollEvery)
 	}
 }
 
@@ -129,11 +126,10 @@ func (w *Watch) Poll(ctx context.Context) {
 		}
 		q.observe(now, s)
 	}
-	for id := range w.queues {
-		if _, ok := sessions[id]; !ok {
-			delete(w.queues, id)
-		}
-	}
+	maps.DeleteFunc(w.queues, func(id string, _ *queue) bool {
+		_, ok := sessions[id]
+		return !ok
+	})
 	survey := now.Sub(w.surveyed) >= surveyEvery
 	w.mu.Unlock()
 	if survey {

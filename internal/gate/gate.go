@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/internal/emqx"
+	"mqtt-nats-bridge/internal/sleep"
 )
 
 // ErrNotReady means that devices may not connect yet.
@@ -41,24 +42,16 @@ type Options struct {
 // as the bridge is ready. It never stops the listener: while the bridge or NATS is down, EMQX queues
 // the messages of devices.
 func Run(ctx context.Context, opts Options) error {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
 	var last *state
-	for {
+	for ctx.Err() == nil {
 		now := state{at: time.Now(), err: Open(ctx, opts)}
-		if ctx.Err() != nil {
-			return nil
-		}
-		if last == nil || now.worthLogging(last) {
+		if ctx.Err() == nil && (last == nil || now.worthLogging(last)) {
 			last = &now
 			report(opts, now.err)
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
+		sleep.For(ctx, interval)
 	}
+	return nil
 }
 
 // state is a result of a check.

@@ -11,6 +11,7 @@ import (
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"mqtt-nats-bridge/internal/metrics"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/streams"
 )
@@ -74,8 +75,9 @@ type Options struct {
 
 // Reader reads the state of the streams and keeps the latest reading.
 type Reader struct {
-	o       Options
-	metrics *metrics
+	o         Options
+	streams   *metrics.List[State]
+	consumers *metrics.List[Consumer]
 	// refused maps the API subjects without permission to their refusal.
 	refused sync.Map
 
@@ -85,21 +87,27 @@ type Reader struct {
 }
 
 // New returns a Reader that has not read yet.
-func New(o Options) *Reader { return &Reader{o: o, metrics: newMetrics()} }
+func New(o Options) *Reader {
+	return &Reader{o: o, streams: streamMetrics(), consumers: consumerMetrics()}
+}
 
 // readTimeout bounds the reading of all streams. A reachable server answers in milliseconds, and users
 // wait for the page.
 const readTimeout = 2 * time.Second
 
-func (r *Reader) read(ctx context.Context) []Stream {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+// freshFor is the maximum age of a reading that Latest returns.
+const freshFor = 5 * time.Second
+
+// Read reads all streams and their consumers concurrently from the server.
+func (r *Reader) Read(ctx context.Context) []Stream {
+	bounded, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	all := make([]Stream, len(r.o.Streams))
 	var wait sync.WaitGroup
 	for i, spec := range r.o.Streams {
 		wait.Go(func() {
 			all[i].Name = spec.Name
-			state, err := r.state(ctx, spec.Name)
+			state, err := r.state(bounded, spec.Name)
 			if err != nil {
 				all[i].Problem = err.Error()
 				return
@@ -107,21 +115,12 @@ func (r *Reader) read(ctx context.Context) []Stream {
 			all[i].State = state
 			for _, consumer := range r.o.Consumers {
 				if consumer.Stream == spec.Name {
-					state.Consumers = append(state.Consumers, r.consumer(ctx, consumer))
+					state.Consumers = append(state.Consumers, r.consumer(bounded, consumer))
 				}
 			}
 		})
 	}
 	wait.Wait()
-	return all
-}
-
-// freshFor is the maximum age of a reading that Latest returns.
-const freshFor = 5 * time.Second
-
-// Read reads all streams and their consumers concurrently from the server.
-func (r *Reader) Read(ctx context.Context) []Stream {
-	all := r.read(ctx)
 	if ctx.Err() == nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -142,13 +141,8 @@ func (r *Reader) Latest() []Stream {
 }
 
 func (r *Reader) state(ctx context.Context, name string) (*State, error) {
-	var info *natsjs.StreamInfo
-	err := r.request(ctx, ".STREAM.INFO."+name, func(ctx context.Context) error {
-		stream, err := r.o.JetStream.Stream(ctx, name)
-		if err == nil {
-			info = stream.CachedInfo()
-		}
-		return err
+	stream, err := request(ctx, r, ".STREAM.INFO."+name, func(ctx context.Context) (natsjs.Stream, error) {
+		return r.o.JetStream.Stream(ctx, name)
 	})
 	switch {
 	case errors.Is(err, natsjs.ErrStreamNotFound):
@@ -156,7 +150,7 @@ func (r *Reader) state(ctx context.Context, name string) (*State, error) {
 	case err != nil:
 		return nil, fmt.Errorf("not available: %w", conn.Disconnected(err))
 	}
-	s, limits := info.State, info.Config
+	s, limits := stream.CachedInfo().State, stream.CachedInfo().Config
 	return &State{
 		MaxBytes: max(limits.MaxBytes, 0), MaxMessages: max(limits.MaxMsgs, 0), DiscardsNew: limits.Discard == natsjs.DiscardNew,
 		Messages: s.Msgs, Bytes: s.Bytes,
@@ -167,13 +161,8 @@ func (r *Reader) state(ctx context.Context, name string) (*State, error) {
 
 func (r *Reader) consumer(ctx context.Context, spec streams.ConsumerSpec) Consumer {
 	s := Consumer{Name: spec.Name}
-	var info *natsjs.ConsumerInfo
-	err := r.request(ctx, ".CONSUMER.INFO."+spec.Stream+"."+spec.Name, func(ctx context.Context) error {
-		consumer, err := r.o.JetStream.Consumer(ctx, spec.Stream, spec.Name)
-		if err == nil {
-			info = consumer.CachedInfo()
-		}
-		return err
+	consumer, err := request(ctx, r, ".CONSUMER.INFO."+spec.Stream+"."+spec.Name, func(ctx context.Context) (natsjs.Consumer, error) {
+		return r.o.JetStream.Consumer(ctx, spec.Stream, spec.Name)
 	})
 	switch {
 	case errors.Is(err, natsjs.ErrConsumerNotFound):
@@ -183,6 +172,7 @@ func (r *Reader) consumer(ctx context.Context, spec streams.ConsumerSpec) Consum
 		s.Problem = fmt.Sprintf("not available: %v", conn.Disconnected(err))
 		return s
 	}
+	info := consumer.CachedInfo()
 	s.Lag = info.NumPending + uint64(max(info.NumAckPending, 0))
 	s.AckPending, s.Redelivered, s.Waiting = info.NumAckPending, info.NumRedelivered, info.NumWaiting
 	return s
@@ -199,19 +189,23 @@ type refusal struct {
 
 // request calls send, which sends a request to the subject of JetStream's API, unless that was refused
 // recently.
-func (r *Reader) request(ctx context.Context, subject string, send func(context.Context) error) error {
+func request[T any](ctx context.Context, r *Reader, subject string, send func(context.Context) (T, error)) (answer T, err error) {
 	if known, ok := r.refused.Load(subject); ok {
 		if refused := known.(refusal); time.Since(refused.at) < refusedFor {
-			return refused.PermissionError
+			return answer, refused.PermissionError
 		}
 	}
-	err := r.o.Denied.Do(ctx, func(p *conn.PermissionError) bool { return strings.HasSuffix(p.Subject, subject) }, send)
+	concerns := func(p *conn.PermissionError) bool { return strings.HasSuffix(p.Subject, subject) }
+	err = r.o.Denied.Do(ctx, concerns, func(ctx context.Context) (err error) {
+		answer, err = send(ctx)
+		return err
+	})
 	var denied *conn.PermissionError
 	if errors.As(err, &denied) {
 		r.refused.Store(subject, refusal{denied, time.Now()})
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("no answer within %s", readTimeout)
+		err = fmt.Errorf("no answer within %s", readTimeout)
 	}
-	return err
+	return answer, err
 }
