@@ -84,7 +84,7 @@ func (s *service) serve(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	server := admin.Serve(listener, b, s.log)
+	server := listener.Serve(admin.Program(b), s.log)
 	// Close last: /livez and /readyz report the progress of the shutdown.
 	defer server.Close()
 	for {

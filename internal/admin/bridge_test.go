@@ -43,7 +43,7 @@ func serve(t *testing.T, env ...string) served {
 	b, err := daemon.Open(t.Context(), daemon.Options{Config: c, Log: zerolog.New(io.Discard), Version: "1.2.3"})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.Close(context.Background())) })
-	s, err := Open(testrun.Address(t).String(), b, zerolog.Nop())
+	s, err := endpoint.Open(testrun.Address(t).String(), Program(b), zerolog.Nop())
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	return served{s, b}

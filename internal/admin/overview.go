@@ -5,8 +5,8 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"mqtt-nats-bridge/bridge/limit"
@@ -207,17 +207,14 @@ func (o *overview) deviceTable(now time.Time) page.Table {
 }
 
 // reasons lists counts, the largest first.
-func reasons(counts map[string]uint64) (text string) {
+func reasons(counts map[string]uint64) string {
 	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
 		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
 	})
 	for i, name := range names {
-		if i > 0 {
-			text += ", "
-		}
-		text += fmt.Sprintf("%s %s", name, page.Count(counts[name]))
+		names[i] = name + " " + page.Count(counts[name])
 	}
-	return text
+	return strings.Join(names, ", ")
 }
 
 func streamTable(s *daemon.Status, now time.Time) page.Table {
@@ -245,7 +242,7 @@ func streamTable(s *daemon.Status, now time.Time) page.Table {
 // its oldest messages is usually full.
 func streamFill(s *streamstatus.State) page.Cell {
 	fill, limited := s.Fill()
-	if !limited || math.IsNaN(fill) {
+	if !limited {
 		return page.Text("no limit")
 	}
 	c := page.FillCell(fill)

@@ -61,7 +61,7 @@ func newSite(t *testing.T) *site {
 	s.bridge, err = daemon.Open(t.Context(), daemon.Options{Config: c, Log: zerolog.Nop(), Version: "1.2.3"})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = s.bridge.Close(context.Background()) }) // leave the messages with the broker
-	s.routes = newRoutes(s.bridge)
+	s.routes = Program(s.bridge).(*routes)
 	anHourOf(s.routes.History())
 	s.page, err = endpoint.Open(testrun.Address(t).String(), s.routes, zerolog.Nop())
 	require.NoError(t, err)

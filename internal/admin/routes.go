@@ -4,22 +4,10 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/rs/zerolog"
-
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/endpoint"
 	"mqtt-nats-bridge/internal/page"
 )
-
-// Open serves b at listen; see [endpoint.Open].
-func Open(listen string, b *daemon.Bridge, log zerolog.Logger) (*endpoint.Server, error) {
-	return endpoint.Open(listen, newRoutes(b), log)
-}
-
-// Serve serves b on l, which [endpoint.Listen] has opened.
-func Serve(l *endpoint.Listener, b *daemon.Bridge, log zerolog.Logger) *endpoint.Server {
-	return l.Serve(newRoutes(b), log)
-}
 
 // routes serves the paths of one bridge.
 type routes struct {
@@ -27,7 +15,8 @@ type routes struct {
 	*page.Page
 }
 
-func newRoutes(b *daemon.Bridge) *routes { return &routes{b, page.New(&overview{bridge: b})} }
+// Program returns b as the program that an endpoint serves.
+func Program(b *daemon.Bridge) endpoint.Program { return &routes{b, page.New(&overview{bridge: b})} }
 
 // Status implements [endpoint.Program].
 func (r *routes) Status(ctx context.Context) any { return r.Bridge.Status(ctx) }

@@ -187,7 +187,7 @@ func TestPprofLocalAccess(t *testing.T) {
 	_, index := get(t, s, "/")
 	require.Contains(t, index, "/debug/pprof/")
 
-	open, err := Open("0.0.0.0:0", s.bridge, zerolog.Nop())
+	open, err := endpoint.Open("0.0.0.0:0", Program(s.bridge), zerolog.Nop())
 	require.NoError(t, err)
 	defer open.Close()
 	for _, path := range []string{"/debug/pprof/", "/debug/pprof/goroutine", "/debug/pprof/cmdline"} {
@@ -207,7 +207,7 @@ func TestServer(t *testing.T) {
 func testPortInUseIsReportedWithAddressAndKey(t *testing.T) {
 	t.Parallel()
 	s := serve(t, unreachable()...)
-	_, err := Open(s.Addr(), s.bridge, zerolog.Nop())
+	_, err := endpoint.Open(s.Addr(), Program(s.bridge), zerolog.Nop())
 	require.ErrorContains(t, err, s.Addr())
 	require.ErrorContains(t, err, "admin.listen")
 }
@@ -325,7 +325,7 @@ func shape(path string, v any) []string {
 func TestListenerOnAllAddressesAnswers(t *testing.T) {
 	t.Parallel()
 	s := serve(t, unreachable()...)
-	open, err := Open(":0", s.bridge, zerolog.Nop())
+	open, err := endpoint.Open(":0", Program(s.bridge), zerolog.Nop())
 	require.NoError(t, err)
 	defer open.Close()
 	require.ErrorIs(t, endpoint.Healthcheck(t.Context(), "the bridge", open.Addr()), endpoint.ErrNotReady)

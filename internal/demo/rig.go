@@ -20,6 +20,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/endpoint"
 	"mqtt-nats-bridge/internal/pki"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/conn"
@@ -188,7 +189,7 @@ func (r *rig) startBridge(ctx context.Context, o Options, log zerolog.Logger) er
 }
 
 func (r *rig) startAdmin(log zerolog.Logger) error {
-	server, err := admin.Open("127.0.0.1:0", r.bridge, log)
+	server, err := endpoint.Open("127.0.0.1:0", admin.Program(r.bridge), log)
 	if err != nil {
 		return err
 	}
