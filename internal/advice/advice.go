@@ -10,6 +10,12 @@ package advice
 import (
 	"errors"
 	"fmt"
+
+	"github.com/nats-io/nats.go"
+
+	"mqtt-nats-bridge/internal/emqx"
+	"mqtt-nats-bridge/jetstream/consume"
+	"mqtt-nats-bridge/jetstream/publish"
 )
 
 // Adviser is an error with its own advice, from a package that knows the configuration.
@@ -28,12 +34,34 @@ func For(err error) string {
 	case errors.As(err, &own):
 		return own.Advice()
 	}
-	for _, part := range []func(error) string{lookup, permission, connection, bucket, publishing, consumer, emqxAPI, leases} {
+	for _, known := range sentinels {
+		if errors.Is(err, known.err) {
+			return known.advice
+		}
+	}
+	for _, part := range []func(error) string{permission, connection, publishing, buckets} {
 		if text := part(err); text != "" {
 			return text
 		}
 	}
 	return ""
+}
+
+// sentinels contains the advice about errors without details.
+var sentinels = []struct {
+	err    error
+	advice string
+}{
+	{publish.ErrLookupDenied, "allow the bridge's NATS user to publish to $JS.API.STREAM.MSG.GET.<stream>; see nats.conf"},
+	{publish.ErrNoResponders, "if this lasts, a stream is missing: run `mqtt-nats-bridge streams plan`"},
+	{nats.ErrHeadersNotSupported, "headers are disabled on the server: remove no_header_support from its configuration"},
+	{consume.ErrNoConsumer, "start the bridge, which creates it, or create it with `mqtt-nats-bridge streams apply`"},
+
+	{emqx.ErrUnauthorized, "check mqtt.emqx.key and mqtt.emqx.secret_file against EMQX's API keys"},
+	{emqx.ErrForbidden, "give the API key a role with read permission: viewer or administrator"},
+	{emqx.ErrUnreachable, "check mqtt.emqx.api, and that EMQX's dashboard listener is running there"},
+	{emqx.ErrNotFound, "check that EMQX 5.8 or later answers at mqtt.emqx.api"},
+	{emqx.ErrUnexpected, "check that EMQX 5.8 or later answers at mqtt.emqx.api"},
 }
 
 // Append returns err with its advice appended to the text, for programs that print only the text.

@@ -5,16 +5,20 @@ import (
 	"fmt"
 
 	"mqtt-nats-bridge/internal/lease"
+	"mqtt-nats-bridge/jetstream/kv"
 )
 
-// leases returns advice about the bucket of the replicas' leases, and about replicas that must not
-// share one.
-func leases(err error) string {
+// buckets returns advice about KV buckets: one that a program watches, and that of the replicas'
+// leases, which bridges of different brokers must not share.
+func buckets(err error) string {
+	var watched *kv.MissingError
 	var missing *lease.MissingError
 	var ttl *lease.TTLError
 	var bucket *lease.BucketError
 	var broker *lease.OtherBrokerError
 	switch {
+	case errors.As(err, &watched):
+		return "create it with nats kv add " + watched.Bucket
 	case errors.As(err, &missing):
 		return fmt.Sprintf("create it with nats kv add %s --ttl %v --replicas %d --storage file, or set streams.manage: create", missing.Bucket, missing.TTL, missing.Replicas)
 	case errors.As(err, &ttl):

@@ -3,11 +3,8 @@ package advice
 import (
 	"errors"
 
-	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"mqtt-nats-bridge/jetstream/consume"
-	"mqtt-nats-bridge/jetstream/kv"
 	"mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/jetstream/streams"
 )
@@ -23,10 +20,6 @@ func publishing(err error) string {
 		code = own.ErrCode
 	case errors.As(err, &lib):
 		code = int(lib.ErrorCode)
-	case errors.Is(err, nats.ErrHeadersNotSupported):
-		return "headers are disabled on the server: remove no_header_support from its configuration"
-	case errors.Is(err, publish.ErrNoResponders):
-		return "if this lasts, a stream is missing: run `mqtt-nats-bridge streams plan`"
 	}
 	switch code {
 	case 10060, 10109:
@@ -41,23 +34,6 @@ func publishing(err error) string {
 		return "the stream is full and discards new messages, or the disk is full: raise the stream's limits or free space"
 	case 10002, 10028, 10047, 10023:
 		return "raise the JetStream limits of the account or the server (max_file_store), free space, or lower max_bytes of the streams, which is reserved in full"
-	}
-	return ""
-}
-
-// bucket returns advice about a KV bucket that a program watches.
-func bucket(err error) string {
-	var missing *kv.MissingError
-	if errors.As(err, &missing) {
-		return "create it with nats kv add " + missing.Bucket
-	}
-	return ""
-}
-
-// consumer returns advice about a durable consumer.
-func consumer(err error) string {
-	if errors.Is(err, consume.ErrNoConsumer) {
-		return "start the bridge, which creates it, or create it with `mqtt-nats-bridge streams apply`"
 	}
 	return ""
 }
@@ -94,14 +70,6 @@ func contradiction(c *streams.Contradiction) string {
 		return "delete the consumer and its position, or declare another name"
 	case streams.ConsumerDiffers:
 		return "run mqtt-nats-bridge streams apply, or change it with nats consumer edit"
-	}
-	return ""
-}
-
-// lookup returns advice about lookups that are not permitted. The reason is a permission error too.
-func lookup(err error) string {
-	if errors.Is(err, publish.ErrLookupDenied) {
-		return "allow the bridge's NATS user to publish to $JS.API.STREAM.MSG.GET.<stream>; see nats.conf"
 	}
 	return ""
 }

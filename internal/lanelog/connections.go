@@ -31,22 +31,15 @@ func NewConnections(log zerolog.Logger) *Connections {
 
 // Hooks returns the hooks of one lane's connection.
 func (l *Connections) Hooks(lane string) conn.Hooks {
-	up := func(*nats.Conn) { l.set(lane, nil) }
+	up := func(*nats.Conn) {
+		l.change(func() { delete(l.failing, lane) })
+	}
 	return conn.Hooks{
 		Connected: up, Reconnected: up,
-		ConnectFailed: func(p conn.Problem) { l.set(lane, &p) },
+		ConnectFailed: func(p conn.Problem) {
+			l.change(func() { l.failing[lane] = p })
+		},
 	}
-}
-
-// set records the problem of a lane's connection; nil: none.
-func (l *Connections) set(lane string, p *conn.Problem) {
-	l.change(func() {
-		if p == nil {
-			delete(l.failing, lane)
-		} else {
-			l.failing[lane] = *p
-		}
-	})
 }
 
 // Forget removes a closed lane.
