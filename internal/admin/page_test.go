@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp/kb"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
@@ -310,7 +311,7 @@ func accessible(t *testing.T, b *browsertest.Browser) {
 	b.Eval("document.activeElement.blur(); window.scrollTo(0, 0)", nil)
 	var reached []string
 	for range 12 {
-		b.Key("Tab", 9)
+		b.Key(kb.Tab)
 		var is string
 		b.Eval(`document.activeElement.className || document.activeElement.getAttribute("href") || document.activeElement.tagName`, &is)
 		reached = append(reached, is)

@@ -5,7 +5,9 @@ import (
 	"cmp"
 	"image"
 	"image/color"
+	"image/draw"
 	"image/png"
+	"maps"
 	"slices"
 	"testing"
 
@@ -20,36 +22,20 @@ func Small(t *testing.T, screenshot []byte) []byte {
 	require.NoError(t, err)
 	size := in.Bounds()
 	count := map[color.RGBA]int{}
-	at := func(x, y int) color.RGBA { return color.RGBAModel.Convert(in.At(x, y)).(color.RGBA) }
 	for y := size.Min.Y; y < size.Max.Y; y++ {
 		for x := size.Min.X; x < size.Max.X; x++ {
-			count[at(x, y)]++
+			count[color.RGBAModel.Convert(in.At(x, y)).(color.RGBA)]++
 		}
 	}
-	colours := make([]color.RGBA, 0, len(count))
-	for c := range count {
-		colours = append(colours, c)
-	}
-	slices.SortFunc(colours, func(a, b color.RGBA) int {
+	colours := slices.SortedFunc(maps.Keys(count), func(a, b color.RGBA) int {
 		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a.R, b.R), cmp.Compare(a.G, b.G), cmp.Compare(a.B, b.B))
 	})
 	var palette color.Palette
 	for _, c := range colours[:min(len(colours), 256)] {
 		palette = append(palette, c)
 	}
-	index := map[color.RGBA]uint8{}
 	out := image.NewPaletted(size, palette)
-	for y := size.Min.Y; y < size.Max.Y; y++ {
-		for x := size.Min.X; x < size.Max.X; x++ {
-			c := at(x, y)
-			i, ok := index[c]
-			if !ok {
-				i = uint8(palette.Index(c))
-				index[c] = i
-			}
-			out.SetColorIndex(x, y, i)
-		}
-	}
+	draw.Draw(out, size, in, size.Min, draw.Src)
 	var b bytes.Buffer
 	encoder := png.Encoder{CompressionLevel: png.BestCompression}
 	require.NoError(t, encoder.Encode(&b, out))
