@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,16 +29,11 @@ type Options struct {
 }
 
 func (o *Options) setDefaults() {
-	set := func(v *int, d int) {
-		if *v == 0 {
-			*v = d
-		}
-	}
-	set(&o.Messages, 300_000)
-	set(&o.Size, 256)
-	set(&o.Window, 1000)
-	set(&o.Rounds, 3)
-	set(&o.Devices, 1_000_000)
+	o.Messages = cmp.Or(o.Messages, 300_000)
+	o.Size = cmp.Or(o.Size, 256)
+	o.Window = cmp.Or(o.Window, 1000)
+	o.Rounds = cmp.Or(o.Rounds, 3)
+	o.Devices = cmp.Or(o.Devices, 1_000_000)
 	if o.Out == nil {
 		o.Out = os.Stdout
 	}
@@ -45,25 +41,26 @@ func (o *Options) setDefaults() {
 
 // scenarios returns the scenarios, one per row of the table.
 func (o *Options) scenarios() []Scenario {
-	const devices = 1000
-	full := Scenario{Lanes: 1, Devices: devices, Window: o.Window, Messages: o.Messages}
-	attested, plain, lanes, slow, leaf, many, r3, few := full, full, full, full, full, full, full, full
-	attested.Name, attested.Attested = "attested, 1 lane", true
-	plain.Name = "plain, 1 lane"
-	lanes.Name, lanes.Attested, lanes.Lanes = "attested, 16 lanes", true, 16
-	slow.Name, slow.Attested, slow.Rate, slow.Messages = "attested, 2,000/s", true, 2000, 10_000
-	leaf.Name, leaf.Attested, leaf.Leaf = "attested, 1 lane, leaf", true, true
-	r3.Name, r3.Attested, r3.Replicas = "attested, 1 lane, R3", true, 3
-	few.Name, few.Attested, few.Replicas, few.Devices, few.Messages = "attested, R3, 10 devices", true, 3, 10, max(o.Messages/10, 1)
-	all := []Scenario{attested, plain, lanes, slow, leaf, r3, few}
+	all := []Scenario{
+		{Name: "attested, 1 lane", Attested: true},
+		{Name: "plain, 1 lane"},
+		{Name: "attested, 16 lanes", Attested: true, Lanes: 16},
+		{Name: "attested, 2,000/s", Attested: true, Rate: 2000, Messages: 10_000},
+		{Name: "attested, 1 lane, leaf", Attested: true, Leaf: true},
+		{Name: "attested, 1 lane, R3", Attested: true, Replicas: 3},
+		{Name: "attested, R3, 10 devices", Attested: true, Replicas: 3, Devices: 10, Messages: max(o.Messages/10, 1)},
+	}
 	if o.Devices > 0 {
-		many.Name, many.Attested = fmt.Sprintf("attested, %s devices", measure.Thousands(o.Devices)), true
-		many.Devices, many.Messages = o.Devices, o.Devices
-		all = append(all, many)
+		name := fmt.Sprintf("attested, %s devices", measure.Thousands(o.Devices))
+		all = append(all, Scenario{Name: name, Attested: true, Devices: o.Devices, Messages: o.Devices})
 	}
 	var chosen []Scenario
 	for _, s := range all {
 		if strings.Contains(s.Name, o.Only) {
+			s.Window = o.Window
+			s.Lanes = cmp.Or(s.Lanes, 1)
+			s.Devices = cmp.Or(s.Devices, 1000)
+			s.Messages = cmp.Or(s.Messages, o.Messages)
 			chosen = append(chosen, s)
 		}
 	}
@@ -139,47 +136,29 @@ func (b *bench) measure(ctx context.Context, s Scenario) (r row, err error) {
 	if s.Devices > 100_000 {
 		rounds = 1
 	}
-	if err := b.servers.purge(ctx, s.Replicas); err != nil {
-		return r, err
-	}
 	var results []Result
 	var bare, ratios []float64
 	var bareCPU []time.Duration
 	for range rounds {
 		var rate float64
 		if s.Rate == 0 {
+			if err := b.servers.purge(ctx, s.Replicas); err != nil {
+				return r, err
+			}
 			var cpu time.Duration
 			rate, cpu, err = b.bare(ctx, s)
 			if err != nil {
 				return r, err
 			}
 			bare, bareCPU = append(bare, rate), append(bareCPU, cpu)
-			if err := b.servers.purge(ctx, s.Replicas); err != nil {
-				return r, err
-			}
 		}
-		if s.Leaf {
-			// In leaf mode the bridge creates the streams, with their sources, when it is connected
-			// to the hub.
-			if err := b.servers.remove(ctx); err != nil {
-				return r, err
-			}
-		}
-		result, err := b.run(ctx, s)
+		result, err := b.bridge(ctx, s)
 		if err != nil {
 			return r, err
-		}
-		if s.Leaf {
-			if err := b.servers.remove(ctx); err != nil {
-				return r, err
-			}
 		}
 		results = append(results, result)
 		if rate > 0 {
 			ratios = append(ratios, result.PerSecond/rate)
-		}
-		if err := b.servers.purge(ctx, s.Replicas); err != nil {
-			return r, err
 		}
 	}
 	r.Result = medians(results)
@@ -187,6 +166,20 @@ func (b *bench) measure(ctx context.Context, s Scenario) (r row, err error) {
 		r.bare, r.bareCPU, r.ratio = measure.Median(bare), measure.Median(bareCPU), measure.Median(ratios)
 	}
 	return r, nil
+}
+
+// bridge runs a scenario on empty streams. In leaf mode the bridge creates the streams, with their
+// sources, when it is connected to the hub.
+func (b *bench) bridge(ctx context.Context, s Scenario) (r Result, err error) {
+	if !s.Leaf {
+		err = b.servers.purge(ctx, s.Replicas)
+	} else if err = b.servers.remove(ctx); err == nil {
+		defer func() { err = errors.Join(err, b.servers.remove(ctx)) }()
+	}
+	if err != nil {
+		return r, err
+	}
+	return b.run(ctx, s)
 }
 
 func medians(results []Result) Result {

@@ -33,15 +33,14 @@ type Scenario struct {
 
 // Result is the result of one run of a scenario.
 type Result struct {
-	Scenario   Scenario
-	PerSecond  float64
-	BridgeCPU  time.Duration // per message
-	ServerCPU  time.Duration // per message
-	Allocs     float64       // per message, in the whole bridge process
-	IdleRSS    int64         // bytes, when connected, before the first message
-	RSS        int64         // bytes, at the end
-	P50, P99   time.Duration // from the broker writing the PUBLISH to reading the PUBACK
-	Duplicates int
+	Scenario  Scenario
+	PerSecond float64
+	BridgeCPU time.Duration // per message
+	ServerCPU time.Duration // per message
+	Allocs    float64       // per message, in the whole bridge process
+	IdleRSS   int64         // bytes, when connected, before the first message
+	RSS       int64         // bytes, at the end
+	P50, P99  time.Duration // from the broker writing the PUBLISH to reading the PUBACK
 }
 
 // bench is the state that all runs of one call share.

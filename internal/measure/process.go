@@ -18,6 +18,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
 	"mqtt-nats-bridge/internal/child"
 )
 
@@ -121,7 +124,7 @@ func (p *Process) memory(field string) (int64, error) {
 	return 0, fmt.Errorf("read memory: no %s", field)
 }
 
-// Metric reads one metric, summed over its labels.
+// Metric reads a counter or a gauge, summed over its labels.
 func Metric(admin, name string) (float64, error) {
 	client := http.Client{Timeout: 5 * time.Second}
 	resp, err := client.Get("http://" + admin + "/metrics")
@@ -129,24 +132,17 @@ func Metric(admin, name string) (float64, error) {
 		return 0, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(resp.Body)
 	if err != nil {
 		return 0, err
 	}
-	sum, found := 0.0, false
-	for line := range strings.SplitSeq(string(body), "\n") {
-		rest, ok := strings.CutPrefix(line, name)
-		if !ok || rest == "" || rest[0] != ' ' && rest[0] != '{' {
-			continue
-		}
-		v, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
-		if err != nil {
-			return 0, err
-		}
-		sum, found = sum+v, true
-	}
-	if !found {
+	if families[name] == nil {
 		return 0, fmt.Errorf("no metric %s", name)
+	}
+	sum := 0.0
+	for _, m := range families[name].GetMetric() {
+		sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 	}
 	return sum, nil
 }
@@ -200,21 +196,14 @@ func ReadJSON(p *Process, v any) error {
 
 // ReadLine reads a line, waiting no longer than timeout.
 func (p *Process) ReadLine(timeout time.Duration) (string, error) {
-	type line struct {
-		text string
-		err  error
+	if err := p.pipe.SetReadDeadline(time.Now().Add(timeout)); err != nil {
+		return "", err
 	}
-	ch := make(chan line, 1)
-	go func() {
-		text, err := p.stdout.ReadString('\n')
-		ch <- line{strings.TrimSpace(text), err}
-	}()
-	select {
-	case l := <-ch:
-		return l.text, l.err
-	case <-time.After(timeout):
+	text, err := p.stdout.ReadString('\n')
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return "", fmt.Errorf("%s: no line within %s: %s", p.name, timeout, p.LogTail())
 	}
+	return strings.TrimSpace(text), err
 }
 
 // FileName converts the name of a scenario to a file name.
