@@ -96,14 +96,13 @@ func (r *run) measure(dir, natsServer, command string) (err error) {
 	if err := r.createStream(nc); err != nil {
 		return err
 	}
-	port := "18831"
+	r.port = "18831"
 	if command != "" {
-		port = "18830"
+		r.port = "18830"
 		if r.bridge = start("tool", strings.ReplaceAll(command, "DIR", dir)); err != nil {
 			return err
 		}
 	}
-	r.port = port
 	return r.load()
 }
 
@@ -230,10 +229,7 @@ func (r *run) await() time.Time {
 		if err == nil && n > before {
 			last, before = time.Now(), n
 		}
-		if c, _ := r.complete(n); c {
-			return last
-		}
-		if time.Now().After(end) {
+		if r.complete(n) || time.Now().After(end) {
 			return last
 		}
 		if time.Since(last) > idle {
@@ -253,16 +249,16 @@ func (r *run) await() time.Time {
 
 // complete reports whether all messages are stored. It reads the stream only if the number of
 // messages does not decide that.
-func (r *run) complete(stored uint64) (bool, error) {
+func (r *run) complete(stored uint64) bool {
 	if stored < uint64(r.messages) {
-		return false, nil
+		return false
 	}
 	if r.fault == "none" {
-		return true, nil
+		return true
 	}
 	time.Sleep(time.Second)
-	c, err := r.count()
-	return c.unique == r.messages, err
+	c, _ := r.count() // load counts again and reports the error
+	return c.unique == r.messages
 }
 
 func (r *run) stored() (uint64, error) {

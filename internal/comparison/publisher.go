@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -105,11 +106,8 @@ func (p *publisher) pubacks(in *bufio.Reader) error {
 			return err
 		}
 		p.mu.Lock()
-		for i, n := range p.unacked {
-			if packetID(n) == id {
-				p.unacked = append(p.unacked[:i], p.unacked[i+1:]...)
-				break
-			}
+		if i := slices.IndexFunc(p.unacked, func(n int) bool { return packetID(n) == id }); i >= 0 {
+			p.unacked = slices.Delete(p.unacked, i, i+1)
 		}
 		p.room.Broadcast()
 		p.mu.Unlock()
