@@ -120,9 +120,6 @@ func (b *Broker) authorized(c *conn, publish bool, topic string) bool {
 		return d.allowed
 	}
 	d := decision{b.allowed(&c.identity, topic), now.Add(ttl)}
-	if c.decisions == nil {
-		c.decisions = make(map[permission]decision)
-	}
 	c.decisions[p] = d
 	return d.allowed
 }

@@ -36,15 +36,11 @@ func Open(o Options) (*Broker, error) {
 	}
 	b := &Broker{options: o, server: newServer(&o), ids: newIDGenerator()}
 	b.sessions.byID = make(map[string]*session)
+	b.roundRobin.byGroup = make(map[string]uint32)
 	b.unloaded.Store(uint32(o.Unloaded))
 	b.gateOpen.Store(!o.Gate)
 	if err := b.open(); err != nil {
-		// The server has not started, so only the listeners have to be closed.
-		for _, l := range []*listener{b.plain, b.secure} {
-			if l != nil {
-				l.Close(nil)
-			}
-		}
+		b.server.Listeners.CloseAll(nil) // the server has not started
 		return nil, err
 	}
 	return b, nil
@@ -59,14 +55,6 @@ func (b *Broker) open() (err error) {
 	}
 	if b.options.TLS != nil {
 		if b.secure, err = listen("device", b.options.ListenTLS, b.options.TLS, b); err != nil {
-			return err
-		}
-	}
-	for _, l := range []*listener{b.plain, b.secure} {
-		if l == nil {
-			continue
-		}
-		if err = b.server.AddListener(l); err != nil {
 			return err
 		}
 	}

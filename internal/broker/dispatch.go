@@ -23,9 +23,6 @@ type roundRobin struct {
 func (r *roundRobin) next(group string) uint32 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.byGroup == nil {
-		r.byGroup = make(map[string]uint32)
-	}
 	r.byGroup[group]++
 	return r.byGroup[group] - 1
 }

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"slices"
+
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 )
@@ -15,14 +17,12 @@ type hook struct {
 func (h *hook) ID() string { return "attesting-broker" }
 
 func (h *hook) Provides(method byte) bool {
-	switch method {
-	case mochi.OnConnect, mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnPacketRead,
+	return slices.Contains([]byte{
+		mochi.OnConnect, mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnPacketRead,
 		mochi.OnPublish, mochi.OnPacketProcessed, mochi.OnWill,
 		mochi.OnSessionEstablish, mochi.OnSessionEstablished,
-		mochi.OnSubscribe, mochi.OnSubscribed, mochi.OnPacketEncode:
-		return true
-	}
-	return false
+		mochi.OnSubscribe, mochi.OnSubscribed, mochi.OnPacketEncode,
+	}, method)
 }
 
 // connOf returns the client's connection.

@@ -110,12 +110,14 @@ type listener struct {
 	wg     sync.WaitGroup
 }
 
+// listen opens a listener and adds it to the server.
 func listen(name, address string, config *tls.Config, b *Broker) (*listener, error) {
-	l, err := net.Listen("tcp", address)
+	socket, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("open %s listener: %w", name, err)
 	}
-	return &listener{name: name, tls: config, net: l, broker: b, conns: make(map[*conn]struct{})}, nil
+	l := &listener{name: name, tls: config, net: socket, broker: b, conns: make(map[*conn]struct{})}
+	return l, b.server.AddListener(l)
 }
 
 func (l *listener) Init(*slog.Logger) error { return nil }
@@ -151,7 +153,8 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 func (l *listener) newConn(raw net.Conn) *conn {
 	c := &conn{
 		Conn: raw, raw: raw, secure: l.tls != nil, broker: l.broker,
-		closed: make(chan struct{}), work: make(chan struct{}, 1), done: make(chan struct{}),
+		decisions: make(map[permission]decision),
+		closed:    make(chan struct{}), work: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	if c.secure {
 		c.Conn = tls.Server(raw, l.tls)

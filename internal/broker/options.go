@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"math"
@@ -101,16 +102,9 @@ func DefaultZone() Zone { return Zone{MaxInflight: 32, MaxQueue: 1000, MaxPacket
 func servicesZone() Zone { return Zone{MaxInflight: 1000, MaxQueue: 200_000, MaxPacket: 2 << 20} }
 
 func (z *Zone) setDefaults(d Zone) {
-	if z.MaxInflight == 0 {
-		z.MaxInflight = d.MaxInflight
-	}
-	if z.MaxQueue == 0 {
-		z.MaxQueue = d.MaxQueue
-	}
-	if z.MaxPacket == 0 {
-		z.MaxPacket = d.MaxPacket
-	}
-	z.MaxInflight = min(z.MaxInflight, math.MaxUint16)
+	z.MaxInflight = min(cmp.Or(z.MaxInflight, d.MaxInflight), math.MaxUint16)
+	z.MaxQueue = cmp.Or(z.MaxQueue, d.MaxQueue)
+	z.MaxPacket = cmp.Or(z.MaxPacket, d.MaxPacket)
 }
 
 // Part is a part of the configuration that EMQX loads after it has opened its listeners. Parts can be
@@ -151,15 +145,9 @@ func (o *Options) setDefaults() error {
 	if o.TLS != nil && o.TLS.ClientAuth != tls.RequireAndVerifyClientCert {
 		return errors.New("open device listener: its TLS configuration does not require a verified client certificate")
 	}
-	if o.Listen == "" {
-		o.Listen = "127.0.0.1:0"
-	}
-	if o.ListenTLS == "" {
-		o.ListenTLS = "127.0.0.1:0"
-	}
-	if o.Prefix == "" {
-		o.Prefix = "bridge/v1"
-	}
+	o.Listen = cmp.Or(o.Listen, "127.0.0.1:0")
+	o.ListenTLS = cmp.Or(o.ListenTLS, "127.0.0.1:0")
+	o.Prefix = cmp.Or(o.Prefix, "bridge/v1")
 	if o.Now == nil {
 		o.Now = time.Now
 	}
