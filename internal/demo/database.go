@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,6 +13,7 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/ingest"
+	"mqtt-nats-bridge/internal/sleep"
 )
 
 // database runs ingest into the user's PostgreSQL, in a temporary schema.
@@ -22,7 +22,6 @@ type database struct {
 	db     *pgx.Conn
 	url    *url.URL // as given
 	schema string
-	stop   func() // further calls do nothing
 }
 
 // startIngest starts ingest if the options name a database.
@@ -65,8 +64,7 @@ func (r *rig) startIngest(ctx context.Context, o Options, log zerolog.Logger) er
 	if d.ingest, err = ingest.Open(ingest.Options{Config: c, Log: log, Version: o.Version}); err != nil {
 		return fmt.Errorf("start ingest: %w", err)
 	}
-	d.stop = sync.OnceFunc(d.ingest.Close)
-	r.onClose(func() error { d.stop(); return nil })
+	r.onClose(func() error { d.ingest.Close(); return nil })
 	r.database = d
 	return nil
 }
@@ -101,19 +99,19 @@ func (d *database) written() *written {
 	return w
 }
 
-// settled waits until ingest has settled the given number of messages, at most until the deadline. It
-// then counts the rows in the database.
-func (d *database) settled(ctx context.Context, messages uint64, deadline <-chan time.Time) (*written, error) {
-	poll := time.NewTicker(20 * time.Millisecond)
-	defer poll.Stop()
-	w := d.written()
-	for waiting := true; waiting && w.Acknowledged+w.Poison < messages; w = d.written() {
-		select {
-		case <-poll.C:
-		case <-deadline:
-			waiting = false
+// settle waits until ingest has settled the given number of messages, or ctx ends.
+func (d *database) settle(ctx context.Context, messages uint64) {
+	for {
+		w := d.written()
+		if w.Acknowledged+w.Poison >= messages || !sleep.For(ctx, 20*time.Millisecond) {
+			return
 		}
 	}
+}
+
+// count returns the counts of ingest, with the rows that the database contains.
+func (d *database) count(ctx context.Context) (*written, error) {
+	w := d.written()
 	err := d.db.QueryRow(ctx, `SELECT (SELECT count(*) FROM telemetry), (SELECT count(*) FROM device_state), (SELECT count(*) FROM device_commands)`).
 		Scan(&w.Telemetry, &w.States, &w.Commands)
 	if err != nil {

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,12 +35,8 @@ type Options struct {
 func (o Options) limit() float64 { return max(10, 2*o.Rate) }
 
 func (o *Options) complete() error {
-	if o.Devices == 0 {
-		o.Devices = 30
-	}
-	if o.Rate == 0 {
-		o.Rate = 5
-	}
+	o.Devices = cmp.Or(o.Devices, 30)
+	o.Rate = cmp.Or(o.Rate, 5)
 	switch {
 	case o.Out == nil:
 		return errors.New("start demo: Out is required")
@@ -89,11 +86,11 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 
-	v.begin(intro(r, len(roles), v.logFile()))
+	v.Begin(intro(r, len(roles), v.logFile()))
 	f.Start()
 	failed := v.run(ctx, w)
 	// This comes first, so that the cursor is restored if the user interrupts again.
-	v.end()
+	v.End()
 	f.Stop()
 	took := time.Since(w.started)
 
@@ -102,7 +99,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	v.quiet()
 	a.addError(r.stopBridge())
 	checks := a.checks()
-	if _, err := io.WriteString(v.out, summary(a, checks, took)); err != nil {
+	if _, err := io.WriteString(v.Live, summary(a, checks, took)); err != nil {
 		return fmt.Errorf("write summary: %w", err)
 	}
 	return conclude(checks)

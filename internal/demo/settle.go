@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/bridge/verdict"
+	"mqtt-nats-bridge/internal/sleep"
 )
 
 // settleTimeout bounds the wait for the last messages after the devices have stopped.
@@ -14,26 +15,22 @@ const settleTimeout = 10 * time.Second
 // account. Messages that are late are missing in the account.
 func settle(ctx context.Context, r *rig, f *crew, provoked []verdict.Reason) *account {
 	a := &account{Fleet: f.tally(), Quarantine: r.streams[len(r.streams)-1], Provoked: provoked}
-	deadline := time.After(settleTimeout)
-	poll := time.NewTicker(10 * time.Millisecond)
-	defer poll.Stop()
-	for waiting := true; waiting; {
+	settling, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	for {
 		// The user may still be publishing, so both counts are read in the same iteration.
 		a.Visits, a.Bridge = r.visits.Load(), r.bridge.Totals()
-		if delivered(&a.Bridge) == a.Fleet.Acked+a.Visits && a.Bridge.InFlight == 0 {
+		settled := delivered(&a.Bridge) == a.Fleet.Acked+a.Visits && a.Bridge.InFlight == 0
+		if settled || !sleep.For(settling, 10*time.Millisecond) {
 			break
-		}
-		select {
-		case <-poll.C:
-		case <-deadline:
-			waiting = false
 		}
 	}
 	var err error
 	a.Streams, err = r.streamCounts(ctx)
 	a.addError(err)
 	if r.database != nil && err == nil {
-		a.Written, err = r.database.settled(ctx, a.messagesIn(false), deadline)
+		r.database.settle(settling, a.messagesIn(false))
+		a.Written, err = r.database.count(ctx)
 		a.addError(err)
 		a.Streams, err = r.streamCounts(ctx) // again, including messages that ingest quarantined
 		a.addError(err)

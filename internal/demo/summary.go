@@ -3,6 +3,7 @@ package demo
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,11 +101,7 @@ func dropReasons(c *bridge.Counts) string {
 func shownReasons(c *bridge.Counts, provoked []verdict.Reason) []verdict.Reason {
 	var list []verdict.Reason
 	for _, r := range verdict.Reasons() {
-		expected := false
-		for _, p := range provoked {
-			expected = expected || p == r
-		}
-		if expected || c.Rejected[r] > 0 {
+		if slices.Contains(provoked, r) || c.Rejected[r] > 0 {
 			list = append(list, r)
 		}
 	}

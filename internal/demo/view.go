@@ -3,10 +3,8 @@ package demo
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,12 +13,9 @@ import (
 	"mqtt-nats-bridge/internal/screen"
 )
 
-const frame = 500 * time.Millisecond // between two updates of the table
-
 // view shows a demo as a live table on a terminal, and as lines elsewhere.
 type view struct {
-	out    io.Writer
-	screen *screen.Screen // nil: lines
+	*screen.Live
 	// log is the file for the bridge's log while the table is shown. If it is nil, the bridge's
 	// warnings are printed between the lines.
 	log    *os.File
@@ -32,16 +27,13 @@ func (v *view) Write(p []byte) (int, error) {
 	if v.silent.Load() {
 		return len(p), nil
 	}
-	return v.out.Write(p)
+	return v.Live.Write(p)
 }
 
 // newView selects the table or lines by the type of o.Out. The returned logger is for the bridge.
 func newView(o Options, dir string, height int) (*view, zerolog.Logger, error) {
-	v := &view{out: &lockedWriter{out: o.Out}}
-	if !o.Plain {
-		v.screen = screen.New(o.Out, height)
-	}
-	if v.screen == nil {
+	v := &view{Live: screen.NewLive(o.Out, height, o.Plain)}
+	if !v.Table() {
 		console := zerolog.ConsoleWriter{Out: v, NoColor: true, TimeFormat: time.TimeOnly}
 		return v, zerolog.New(console).Level(zerolog.WarnLevel).With().Timestamp().Logger(), nil
 	}
@@ -72,32 +64,20 @@ func (v *view) close() {
 	}
 }
 
-func (v *view) begin(intro string) {
-	fmt.Fprintln(v.out, intro)
-	if v.screen != nil {
-		v.screen.Intro = intro + "\n"
-	}
-}
-
 // run shows the demo until its time is over, ctx ends, or the bridge fails. Only a failed bridge is an
 // error.
 func (v *view) run(ctx context.Context, w *watch) error {
-	interval := time.Second
-	if v.screen != nil {
-		interval = frame
-	}
-	tick := time.NewTicker(interval)
+	tick := time.NewTicker(v.Interval())
 	defer tick.Stop()
-	var end <-chan time.Time
 	if w.length > 0 {
-		end = time.After(w.length)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, w.length)
+		defer cancel()
 	}
 	for {
 		v.show(ctx, w)
 		select {
 		case <-tick.C:
-		case <-end:
-			return nil
 		case <-ctx.Done():
 			return nil
 		case err := <-w.rig.bridge.Failed():
@@ -108,30 +88,10 @@ func (v *view) run(ctx context.Context, w *watch) error {
 
 func (v *view) show(ctx context.Context, w *watch) {
 	s := w.sample()
-	switch {
-	case v.screen != nil:
+	if v.Table() {
 		s.Streams = w.streams(ctx)
-		v.screen.Draw(func(columns int) []string { return table(s, columns) })
-	case s.At >= time.Second/2: // earlier counts are not meaningful
-		fmt.Fprintln(v.out, line(s))
+	} else if s.At < time.Second/2 {
+		return // the counts are not meaningful yet
 	}
-}
-
-// end removes the table from the screen.
-func (v *view) end() {
-	if v.screen != nil {
-		v.screen.End()
-	}
-}
-
-// lockedWriter prevents the lines of several goroutines from mixing.
-type lockedWriter struct {
-	mu  sync.Mutex
-	out io.Writer
-}
-
-func (w *lockedWriter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.out.Write(p)
+	v.Show(func(columns int) []string { return table(s, columns) }, line(s))
 }

@@ -3,7 +3,7 @@ package demo
 import (
 	"context"
 	"fmt"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -13,9 +13,6 @@ import (
 	"mqtt-nats-bridge/internal/screen"
 )
 
-// window is the time over which the message rate is measured.
-const window = 3 * time.Second
-
 // watch takes samples of a running demo. It must be used by one goroutine only.
 type watch struct {
 	rig      *rig
@@ -24,41 +21,33 @@ type watch struct {
 	started  time.Time
 	length   time.Duration
 
-	past         []point       // the last few samples, oldest first
+	rate         screen.Rate
 	streamCounts []streamCount // the last successful reading
-	last         *lastQuarantined
-}
-
-type point struct {
-	at       time.Duration
-	received uint64
+	last         atomic.Value  // a string that describes the latest message in quarantine
 }
 
 func newWatch(r *rig, f *crew, provoked []verdict.Reason, length time.Duration) (*watch, error) {
-	last, err := watchQuarantine(r.nc)
+	w := &watch{rig: r, fleet: f, provoked: provoked, length: length, started: time.Now()}
+	// A message that is published to a stream also reaches core NATS subscribers.
+	_, err := r.nc.Subscribe(bridge.QuarantineSubject+".>", func(m *nats.Msg) {
+		w.last.Store(screen.Printable(m.Header.Get(bridge.HeaderReason) + ", " + m.Header.Get(bridge.HeaderDetail)))
+	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("watch quarantine: %w", err)
 	}
-	return &watch{
-		rig: r, fleet: f, provoked: provoked, length: length,
-		started: time.Now(), past: []point{{}}, last: last,
-	}, nil
+	return w, nil
 }
 
 // sample returns the current state without the streams.
 func (w *watch) sample() *sample {
 	counts := w.rig.bridge.Totals()
-	now := point{at: time.Since(w.started), received: delivered(&counts)}
-	for len(w.past) > 1 && now.at-w.past[1].at >= window {
-		w.past = w.past[1:]
-	}
-	s := &sample{
-		At: now.at, For: w.length, Fleet: w.fleet.tally(), Bridge: counts,
-		Rate: now.rateSince(w.past[0]), Provoked: w.provoked, Last: w.last.text(),
+	at := time.Since(w.started)
+	last, _ := w.last.Load().(string)
+	return &sample{
+		At: at, For: w.length, Fleet: w.fleet.tally(), Bridge: counts,
+		Rate: w.rate.Update(at, float64(delivered(&counts))), Provoked: w.provoked, Last: last,
 		Written: w.rig.database.written(),
 	}
-	w.past = append(w.past, now)
-	return s
 }
 
 // streams reads the counts of the streams. On an error, it returns the previous counts: settle reads
@@ -68,39 +57,4 @@ func (w *watch) streams(ctx context.Context) []streamCount {
 		w.streamCounts = counts
 	}
 	return w.streamCounts
-}
-
-func (p point) rateSince(past point) float64 {
-	if p.at <= past.at {
-		return 0
-	}
-	return float64(p.received-past.received) / (p.at - past.at).Seconds()
-}
-
-// lastQuarantined describes the latest message in quarantine.
-type lastQuarantined struct {
-	mu   sync.Mutex
-	line string
-}
-
-// watchQuarantine subscribes to the subjects of the quarantine stream. A message that is published to
-// a stream also reaches core NATS subscribers.
-func watchQuarantine(nc *nats.Conn) (*lastQuarantined, error) {
-	q := &lastQuarantined{}
-	_, err := nc.Subscribe(bridge.QuarantineSubject+".>", func(m *nats.Msg) {
-		line := screen.Printable(m.Header.Get(bridge.HeaderReason) + ", " + m.Header.Get(bridge.HeaderDetail))
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		q.line = line
-	})
-	if err != nil {
-		return nil, fmt.Errorf("watch quarantine: %w", err)
-	}
-	return q, nil
-}
-
-func (q *lastQuarantined) text() string {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.line
 }

@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -9,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/fleet"
@@ -55,16 +56,14 @@ func Run(ctx context.Context, o Options) error {
 	if err := o.Check(); err != nil {
 		return err
 	}
-	if o.lead == 0 {
-		o.lead = 5 * time.Second
-	}
-	if o.hold == 0 {
-		o.hold = 3 * time.Second
-	}
+	o.lead = cmp.Or(o.lead, 5*time.Second)
+	o.hold = cmp.Or(o.hold, 3*time.Second)
 	if o.now == nil {
 		o.now = time.Now
 	}
-	d := &drill{o: o, run: rand.Text()[:10], in: newIntake(), arrived: make(chan struct{}, 1)}
+	d := &drill{
+		o: o, run: rand.Text()[:10], in: newIntake(), arrived: make(chan struct{}, 1), disconnectsOf: map[int][]time.Time{},
+	}
 	var err error
 	if d.crew, err = identities(&d.o); err != nil {
 		return err
@@ -84,12 +83,12 @@ func Run(ctx context.Context, o Options) error {
 	d.misbehave = d.misbehaviors()
 
 	v := newView(d)
-	v.begin()
+	v.Begin(d.intro())
 	d.started = d.o.now()
 	v.publish(ctx)
 	d.ended = d.o.now()
 	settled := v.settle()
-	v.end()
+	v.End()
 	r := d.report(settled)
 	if err := r.write(&d.o); err != nil {
 		return err
@@ -114,7 +113,11 @@ func (d *drill) follow(ctx context.Context) (stop func(), err error) {
 		wait.Wait()
 		nc.Close()
 	}
-	if err := d.startReaders(ctx, nc, resolved.JetStream); err != nil {
+	js, err := resolved.JetStream(nc)
+	if err == nil {
+		err = d.startReaders(ctx, js)
+	}
+	if err != nil {
 		stop()
 		return nil, err
 	}
@@ -124,11 +127,7 @@ func (d *drill) follow(ctx context.Context) (stop func(), err error) {
 	return stop, nil
 }
 
-func (d *drill) startReaders(ctx context.Context, nc *nats.Conn, api jetStreamAPI) error {
-	js, err := api(nc)
-	if err != nil {
-		return err
-	}
+func (d *drill) startReaders(ctx context.Context, js natsjs.JetStream) error {
 	for _, name := range d.o.Streams {
 		r, err := newReader(ctx, js, name, d.receive)
 		if err != nil {
@@ -149,9 +148,6 @@ func (d *drill) connectionLost(i int, err error) {
 	d.disconnectMu.Lock()
 	defer d.disconnectMu.Unlock()
 	d.lastDisconnect, d.disconnectCause = d.o.now(), err
-	if d.disconnectsOf == nil {
-		d.disconnectsOf = map[int][]time.Time{}
-	}
 	d.disconnectsOf[i] = append(d.disconnectsOf[i], d.lastDisconnect)
 }
 

@@ -2,7 +2,6 @@ package drill
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -97,11 +96,7 @@ func fromDirectory(o *Options) (*crew, error) {
 		if err != nil {
 			return nil, fmt.Errorf("load device certificate %s: %w", file, err)
 		}
-		leaf, err := x509.ParseCertificate(pair.Certificate[0])
-		if err != nil {
-			return nil, fmt.Errorf("load device certificate %s: %w", file, err)
-		}
-		cn := leaf.Subject.CommonName
+		cn := pair.Leaf.Subject.CommonName
 		if tenant, device, ok := strings.Cut(cn, "/"); !ok || tenant == "" || device == "" || strings.ContainsAny(cn, "+#") || strings.Contains(device, "/") {
 			return nil, fmt.Errorf("load device certificate %s: its CN %q is not tenant/device", file, cn)
 		}

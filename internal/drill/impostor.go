@@ -37,11 +37,10 @@ func (i *impostor) outcome() Expectation {
 	in := &i.d.in
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	rejected := 0
+	rejected := total(in.impostor)
 	var by []string
 	for _, reason := range slices.Sorted(maps.Keys(in.impostor)) {
 		by = append(by, fmt.Sprintf("%d %s", in.impostor[reason], reason))
-		rejected += in.impostor[reason]
 	}
 	seen := fmt.Sprintf("%d published, %d acknowledged, %d stored as %s, %d in quarantine", i.device.Sent(), i.device.Acked(), in.impostorVictim, i.d.names[0], rejected)
 	if by != nil {

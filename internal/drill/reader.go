@@ -128,9 +128,6 @@ func (r *reader) follow(ctx context.Context) error {
 	}
 }
 
-// jetStreamAPI returns the JetStream API of a connection.
-type jetStreamAPI func(*nats.Conn) (natsjs.JetStream, error)
-
 // probe checks that the NATS user has permission to read the stream.
 func (r *reader) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)

@@ -113,10 +113,9 @@ func (d *drill) listMessages(r *Report) {
 			r.LastLost = &m
 		}
 	}
-	for _, f := range d.ledger.Findings() {
-		if len(r.Findings) < maxListed {
-			r.Findings = append(r.Findings, d.message(f))
-		}
+	findings := d.ledger.Findings()
+	for _, f := range findings[:min(len(findings), maxListed)] {
+		r.Findings = append(r.Findings, d.message(f))
 	}
 }
 

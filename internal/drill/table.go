@@ -9,9 +9,6 @@ import (
 	"mqtt-nats-bridge/internal/screen"
 )
 
-// window is the time over which the rate is measured.
-const window = 3 * time.Second
-
 // sample is the state of a drill at one moment.
 type sample struct {
 	At, For            time.Duration
@@ -24,11 +21,6 @@ type sample struct {
 	Trouble            string        // the current problem, printable
 }
 
-type point struct {
-	at     time.Duration
-	stored int
-}
-
 func (v *view) sample() *sample {
 	d := v.d
 	s := &sample{For: d.o.For, Phase: v.phase, Devices: len(d.fleet.Devices), Disconnects: d.disconnects.Load(), Verdict: d.ledger.Verdict()}
@@ -39,13 +31,7 @@ func (v *view) sample() *sample {
 			s.Connected++
 		}
 	}
-	for len(v.past) > 1 && s.At-v.past[1].at >= window {
-		v.past = v.past[1:]
-	}
-	if first := v.past[0]; s.At > first.at {
-		s.Rate = float64(s.Verdict.Stored-first.stored) / (s.At - first.at).Seconds()
-	}
-	v.past = append(v.past, point{s.At, s.Verdict.Stored})
+	s.Rate = v.rate.Update(s.At, float64(s.Verdict.Stored))
 	d.in.mu.Lock()
 	if s.Quiet = s.At; !d.in.lastAt.IsZero() {
 		s.Quiet = now.Sub(d.in.lastAt)

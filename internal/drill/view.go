@@ -3,78 +3,46 @@ package drill
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io"
 	"time"
 
 	"mqtt-nats-bridge/internal/screen"
 )
 
-const (
-	frame = 500 * time.Millisecond // between two updates of the table
-	// lateWindow is the time after the last arrival in which a duplicate may still arrive.
-	lateWindow = time.Second
-)
+// lateWindow is the time after the last arrival in which a duplicate may still arrive.
+const lateWindow = time.Second
 
 // view shows a drill as a live table on a terminal, as lines elsewhere, or not at all with JSON.
 type view struct {
-	d      *drill
-	screen *screen.Screen // nil: lines
-	past   []point        // the last few samples, oldest first
-	phase  string         // the current phase after publishing has ended
+	*screen.Live
+	d     *drill
+	rate  screen.Rate
+	phase string // the current phase after publishing has ended
 }
 
 func newView(d *drill) *view {
-	v := &view{d: d, past: []point{{}}}
-	if !d.o.JSON && !d.o.Plain {
-		v.screen = screen.New(d.o.Out, tableHeight)
+	out := d.o.Out
+	if d.o.JSON {
+		out = io.Discard
 	}
-	return v
-}
-
-func (v *view) begin() {
-	if v.d.o.JSON {
-		return
-	}
-	intro := v.d.intro()
-	fmt.Fprintln(v.d.o.Out, intro)
-	if v.screen != nil {
-		v.screen.Intro = intro + "\n"
-	}
-}
-
-// end removes the table from the screen.
-func (v *view) end() {
-	if v.screen != nil {
-		v.screen.End()
-	}
-}
-
-func (v *view) interval() time.Duration {
-	if v.screen != nil {
-		return frame
-	}
-	return time.Second
+	return &view{Live: screen.NewLive(out, tableHeight, d.o.Plain), d: d}
 }
 
 // publish lets all devices publish until the time is over or ctx ends.
 func (v *view) publish(ctx context.Context) {
 	stop := v.d.act(ctx)
-	tick := time.NewTicker(v.interval())
+	tick := time.NewTicker(v.Interval())
 	defer tick.Stop()
-	var end <-chan time.Time
 	if v.d.o.For > 0 {
-		timer := time.NewTimer(v.d.o.For)
-		defer timer.Stop()
-		end = timer.C
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, v.d.o.For)
+		defer cancel()
 	}
-	for publishing := true; publishing; {
+	for ctx.Err() == nil {
 		select {
 		case <-tick.C:
 			v.show()
-		case <-end:
-			publishing = false
 		case <-ctx.Done():
-			publishing = false
 		}
 	}
 	stopped := make(chan struct{})
@@ -96,7 +64,7 @@ func (v *view) publish(ctx context.Context) {
 // settle waits until no message is missing and every stream has been read to its end. It gives up when
 // no message of this drill has arrived for Settle. The error describes what is incomplete.
 func (v *view) settle() error {
-	tick := time.NewTicker(v.interval())
+	tick := time.NewTicker(v.Interval())
 	defer tick.Stop()
 	quiet := time.NewTimer(v.d.o.Settle)
 	defer quiet.Stop()
@@ -136,13 +104,6 @@ func (d *drill) caughtUp() error {
 }
 
 func (v *view) show() {
-	if v.d.o.JSON {
-		return
-	}
 	s := v.sample()
-	if v.screen != nil {
-		v.screen.Draw(func(columns int) []string { return table(s, columns) })
-		return
-	}
-	fmt.Fprintln(v.d.o.Out, line(s))
+	v.Show(func(columns int) []string { return table(s, columns) }, line(s))
 }
