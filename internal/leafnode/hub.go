@@ -84,17 +84,14 @@ func (n *Node) checkSourced(err error, now time.Time) {
 // incompatible returns the reason why the hub's server cannot be used. It returns nil if the server is
 // compatible or not connected.
 func incompatible(nc *nats.Conn, c config.Leaf) error {
-	const (
-		update   = "update the hub's nats-server"
-		payloads = "raise the hub's max_payload, or lower nats.leaf.max_payload"
-	)
 	version, payload := nc.ConnectedServerVersion(), nc.MaxPayload()
 	switch {
 	case version == "":
 	case !leaf.ReportsSourced(version):
-		return advice.With(fmt.Errorf("%w (it is %s)", leaf.ErrHubTooOld, version), update)
+		return advice.With(fmt.Errorf("%w (it is %s)", leaf.ErrHubTooOld, version), "update the hub's nats-server")
 	case payload > 0 && payload < int64(c.MaxPayload):
-		return advice.With(fmt.Errorf("the hub's max_payload (%d) is below nats.leaf.max_payload (%d): the hub would close the link each time it received a larger message", payload, int64(c.MaxPayload)), payloads)
+		return advice.With(fmt.Errorf("the hub's max_payload (%d) is below nats.leaf.max_payload (%d): the hub would close the link each time it received a larger message", payload, int64(c.MaxPayload)),
+			"raise the hub's max_payload, or lower nats.leaf.max_payload")
 	}
 	return nil
 }

@@ -12,8 +12,7 @@ import (
 // while messages are in flight to the store, which may refuse some and store later ones. Strict order
 // (nats.strict_order) keeps each device's messages in order.
 func (n *Node) enforceLimits(ctx context.Context) error {
-	n.mu.Lock()
-	v := n.view
+	v := &n.view
 	now := time.Now()
 	limit := uint64(n.config.MaxBytes)
 	reserve := min(uint64(n.lanes)*laneReserve, limit/2)
@@ -31,17 +30,13 @@ func (n *Node) enforceLimits(ctx context.Context) error {
 		safe = v.hub
 	}
 	purge := !ahead && len(safe) > 0 && (nearlyFull || now.Sub(n.purgedAt) >= purgeEvery)
-	paused, partlyPaused := n.paused, n.partlyPaused
 	n.health.full.Set(errIf(v.used >= limit, errFull(n.config.MaxBytes)))
-	n.mu.Unlock()
 
 	if purge {
 		if err := n.node.Purge(ctx, safe); err != nil {
 			return err
 		}
-		n.mu.Lock()
 		n.purgedAt = now
-		n.mu.Unlock()
 	}
 	if ahead {
 		if err := n.node.AdvanceEmpty(ctx, v.hub); err != nil {
@@ -49,17 +44,13 @@ func (n *Node) enforceLimits(ctx context.Context) error {
 		}
 	}
 	pause := tooOld || ahead
-	if pause == paused && !partlyPaused {
+	if pause == n.paused && !n.partlyPaused {
 		return nil
 	}
 	if err := n.node.Pause(ctx, pause); err != nil {
-		n.mu.Lock()
-		defer n.mu.Unlock()
 		n.partlyPaused = true
 		return err
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	n.paused, n.partlyPaused = pause, false
 	n.health.tooOld.Set(errIf(tooOld, errTooOld))
 	return nil

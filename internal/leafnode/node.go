@@ -35,8 +35,10 @@ type Node struct {
 	health  *conditions
 	metrics *metrics.List[Status]
 
-	mu           sync.Mutex
-	view         view
+	mu   sync.Mutex
+	view view // written only by poll, under mu; so poll reads it without mu
+
+	// Used only by poll.
 	purgedAt     time.Time
 	hubAcks      []hubAcks
 	paused       bool
@@ -153,15 +155,14 @@ func (n *Node) poll(ctx context.Context) {
 	if n.node.Rebooted() {
 		n.renumber(ctx)
 	}
-	err := n.prove()
+	// The link is opened once the hub has reported that it is not ahead.
+	err := n.node.ConfirmSequences(n.view.hub)
 	if err == nil {
 		err = n.pollStore(ctx)
 	}
 	if err == nil {
 		err = n.enforceLimits(ctx)
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	if errors.Is(err, context.Canceled) {
 		return // the bridge is shutting down
 	}
@@ -195,10 +196,7 @@ func (n *Node) pollLink() {
 
 // renumber opens the lanes once no sequence number can be used twice.
 func (n *Node) renumber(ctx context.Context) {
-	n.mu.Lock()
-	hub := n.view.hub
-	n.mu.Unlock()
-	unknown, err := n.node.Renumber(ctx, hub)
+	unknown, err := n.node.Renumber(ctx, n.view.hub)
 	switch {
 	case err != nil:
 		n.log.Error().Str("component", "leaf").Err(err).Msg("advance of the local sequences failed, retrying")
@@ -209,19 +207,8 @@ func (n *Node) renumber(ctx context.Context) {
 	n.health.hubUnknown.Set(errIf(unknown, errHubUnknown))
 }
 
-// prove opens the link once the hub has reported that it is not ahead.
-func (n *Node) prove() error {
-	n.mu.Lock()
-	hub := n.view.hub
-	n.mu.Unlock()
-	return n.node.ConfirmSequences(hub)
-}
-
 func (n *Node) pollStore(ctx context.Context) error {
-	n.mu.Lock()
-	hub := n.view.hub
-	n.mu.Unlock()
-	backlog, err := n.node.Backlog(ctx, hub)
+	backlog, err := n.node.Backlog(ctx, n.view.hub)
 	if err != nil {
 		return err
 	}

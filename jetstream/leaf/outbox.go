@@ -49,15 +49,10 @@ func (l *Leaf) Used(ctx context.Context) (uint64, error) {
 // sequence up to which the hub has stored.
 func (l *Leaf) Backlog(ctx context.Context, hub map[string]uint64) ([]Backlog, error) {
 	var all []Backlog
-	for _, spec := range l.options.Streams {
-		stream, err := l.js.Stream(ctx, spec.Name)
-		if err != nil {
-			return nil, fmt.Errorf("read local stream %s: %w", spec.Name, err)
-		}
-		b := Backlog{Stream: spec.Name, Last: stream.CachedInfo().State.LastSeq, Hub: hub[spec.Name]}
-		openedAt, unconfirmed := l.mark.Unconfirmed[spec.Name]
+	err := l.eachStream(ctx, func(name string, stream natsjs.Stream, s natsjs.StreamState) error {
+		b := Backlog{Stream: name, Last: s.LastSeq, Hub: hub[name]}
+		openedAt, unconfirmed := l.mark.Unconfirmed[name]
 		b.RolledBack = unconfirmed && l.linkDisabled && b.Hub > openedAt
-		s := stream.CachedInfo().State
 		// Single messages are never deleted, so the sequences are contiguous.
 		first := max(s.FirstSeq, b.Hub+1)
 		if b.Ahead() {
@@ -75,73 +70,82 @@ func (l *Leaf) Backlog(ctx context.Context, hub map[string]uint64) ([]Backlog, e
 			}
 		}
 		all = append(all, b)
-	}
-	return all, nil
+		return nil
+	})
+	return all, err
 }
 
 // Purge removes the messages that the hub has stored.
 func (l *Leaf) Purge(ctx context.Context, hub map[string]uint64) error {
-	for _, spec := range l.options.Streams {
-		stream, err := l.js.Stream(ctx, spec.Name)
-		if err != nil {
-			return fmt.Errorf("read local stream %s: %w", spec.Name, err)
-		}
+	return l.eachStream(ctx, func(name string, stream natsjs.Stream, s natsjs.StreamState) error {
 		// Purge nothing if the hub claims, or may claim, to have more than exists; see Ahead.
-		s := stream.CachedInfo().State
-		if _, unconfirmed := l.mark.Unconfirmed[spec.Name]; unconfirmed {
-			continue
+		if _, unconfirmed := l.mark.Unconfirmed[name]; unconfirmed {
+			return nil
 		}
-		if upTo := hub[spec.Name]; s.Msgs > 0 && upTo <= s.LastSeq && upTo >= s.FirstSeq {
+		if upTo := hub[name]; s.Msgs > 0 && upTo <= s.LastSeq && upTo >= s.FirstSeq {
 			if err := stream.Purge(ctx, natsjs.WithPurgeSequence(upTo+1)); err != nil {
-				return fmt.Errorf("purge local stream %s: %w", spec.Name, err)
+				return fmt.Errorf("purge local stream %s: %w", name, err)
 			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // AdvanceEmpty advances the sequences of empty local streams beyond what the hub claims to have
 // stored, because the hub would skip lower ones. A stream that contains messages is not changed;
 // see [Backlog.Ahead].
 func (l *Leaf) AdvanceEmpty(ctx context.Context, hub map[string]uint64) error {
-	for _, spec := range l.options.Streams {
-		stream, err := l.js.Stream(ctx, spec.Name)
-		if err != nil {
-			return fmt.Errorf("read local stream %s: %w", spec.Name, err)
+	return l.eachStream(ctx, func(name string, stream natsjs.Stream, s natsjs.StreamState) error {
+		if s.Msgs > 0 || hub[name] <= s.LastSeq {
+			return nil
 		}
-		s := stream.CachedInfo().State
-		if s.Msgs > 0 || hub[spec.Name] <= s.LastSeq {
-			continue
-		}
-		next := max(sequenceFloor(time.Now()), hub[spec.Name]+1)
-		if err := stream.Purge(ctx, natsjs.WithPurgeSequence(next)); err != nil {
-			return fmt.Errorf("advance the sequence of local stream %s: %w", spec.Name, err)
-		}
-	}
-	return nil
+		return advance(ctx, stream, hub[name]+1)
+	})
 }
 
 // Pause makes the local streams refuse every message (error 10077), or accept messages again. It
 // enforces an age limit without discarding messages.
 func (l *Leaf) Pause(ctx context.Context, pause bool) error {
+	// On a stream that discards new messages, a lowered limit removes nothing. Every message exceeds
+	// the limit of one byte.
+	limit := int64(-1)
+	if pause {
+		limit = 1
+	}
+	return l.eachStream(ctx, func(name string, stream natsjs.Stream, _ natsjs.StreamState) error {
+		cfg := stream.CachedInfo().Config
+		if cfg.MaxBytes == limit {
+			return nil
+		}
+		cfg.MaxBytes = limit
+		if _, err := l.js.UpdateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("update local stream %s: %w", name, err)
+		}
+		return nil
+	})
+}
+
+// eachStream reads the local streams, in the order of the options, and calls do with each until an
+// error occurs.
+func (l *Leaf) eachStream(ctx context.Context, do func(name string, stream natsjs.Stream, s natsjs.StreamState) error) error {
 	for _, spec := range l.options.Streams {
 		stream, err := l.js.Stream(ctx, spec.Name)
 		if err != nil {
 			return fmt.Errorf("read local stream %s: %w", spec.Name, err)
 		}
-		cfg := stream.CachedInfo().Config
-		// On a stream that discards new messages, a lowered limit removes nothing. Every message
-		// exceeds this one.
-		cfg.MaxBytes = -1
-		if pause {
-			cfg.MaxBytes = 1
+		if err := do(spec.Name, stream, stream.CachedInfo().State); err != nil {
+			return err
 		}
-		if cfg.MaxBytes == stream.CachedInfo().Config.MaxBytes {
-			continue
-		}
-		if _, err := l.js.UpdateStream(ctx, cfg); err != nil {
-			return fmt.Errorf("update local stream %s: %w", spec.Name, err)
-		}
+	}
+	return nil
+}
+
+// advance makes the next sequence of a stream one that never occurred: at least the given one, and
+// above those derived from the clock. It removes the messages before it.
+func advance(ctx context.Context, stream natsjs.Stream, atLeast uint64) error {
+	next := max(sequenceFloor(time.Now()), atLeast)
+	if err := stream.Purge(ctx, natsjs.WithPurgeSequence(next)); err != nil {
+		return fmt.Errorf("advance the sequence of local stream %s: %w", stream.CachedInfo().Config.Name, err)
 	}
 	return nil
 }

@@ -17,26 +17,23 @@ import (
 // matters, the link waits for that report.
 func (l *Leaf) checkSequences(ctx context.Context) error {
 	unconfirmed, stored := map[string]uint64{}, false
-	for _, spec := range l.options.Streams {
-		stream, err := l.js.Stream(ctx, spec.Name)
-		if err != nil {
-			return fmt.Errorf("read local stream %s: %w", spec.Name, err)
-		}
-		s := stream.CachedInfo().State
+	err := l.eachStream(ctx, func(name string, stream natsjs.Stream, s natsjs.StreamState) error {
 		if s.Msgs == 0 {
-			if floor := sequenceFloor(time.Now()); floor > s.LastSeq+1 {
-				if err := stream.Purge(ctx, natsjs.WithPurgeSequence(floor)); err != nil {
-					return fmt.Errorf("advance the sequence of local stream %s: %w", spec.Name, err)
-				}
+			if sequenceFloor(time.Now()) > s.LastSeq+1 {
+				return advance(ctx, stream, 0)
 			}
-			continue
+			return nil
 		}
-		last, known := l.mark.Unconfirmed[spec.Name]
+		last, known := l.mark.Unconfirmed[name]
 		if !known || last > s.LastSeq {
 			last = s.LastSeq
 		}
-		unconfirmed[spec.Name] = last
+		unconfirmed[name] = last
 		stored = stored || last < s.LastSeq
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if !maps.Equal(unconfirmed, l.mark.Unconfirmed) {
 		l.mark.Unconfirmed = unconfirmed
@@ -90,42 +87,32 @@ func (l *Leaf) Rebooted() bool { return l.mark.RolledBack }
 // empty stream takes its next sequence from the clock. askAgain reports that the hub must be asked
 // again.
 func (l *Leaf) Renumber(ctx context.Context, hub map[string]uint64) (askAgain bool, err error) {
-	for _, spec := range l.options.Streams {
-		stream, err := l.js.Stream(ctx, spec.Name)
-		if err != nil {
-			return false, fmt.Errorf("read local stream %s: %w", spec.Name, err)
-		}
-		s := stream.CachedInfo().State
-		at, known := hub[spec.Name]
+	err = l.eachStream(ctx, func(name string, stream natsjs.Stream, s natsjs.StreamState) (err error) {
+		at, known := hub[name]
 		if s.Msgs > 0 {
-			openedAt, unconfirmed := l.mark.Unconfirmed[spec.Name]
+			openedAt, unconfirmed := l.mark.Unconfirmed[name]
 			if !unconfirmed {
 				openedAt = s.LastSeq
 			}
 			if known && at <= openedAt {
-				continue
+				return nil
 			}
 			// A hub that has just started reports no source at first.
 			stored := false
 			if known && openedAt == s.LastSeq {
-				if stored, err = l.hubContinuesAfter(spec.Name, s.LastSeq); err != nil {
-					return false, err
-				}
+				stored, err = l.hubContinuesAfter(name, s.LastSeq)
 			}
-			if !stored {
+			if err != nil || !stored {
 				askAgain = true
-				continue
+				return err
 			}
 		}
 		// The hub's messages beyond our last sequence were once stored here, and the hub has all
 		// remaining messages.
-		next := max(sequenceFloor(time.Now()), at+1, s.LastSeq+1)
-		if err := stream.Purge(ctx, natsjs.WithPurgeSequence(next)); err != nil {
-			return false, fmt.Errorf("advance the sequence of local stream %s: %w", spec.Name, err)
-		}
-	}
-	if askAgain || !l.mark.RolledBack {
-		return askAgain, nil
+		return advance(ctx, stream, max(at, s.LastSeq)+1)
+	})
+	if err != nil || askAgain || !l.mark.RolledBack {
+		return askAgain, err
 	}
 	return false, l.sequencesConfirmed()
 }

@@ -13,37 +13,32 @@ import (
 // changed. Call it while the link is down: on each attempt the server itself reads only creds and
 // the client certificate again. It must not be called concurrently.
 func (l *Leaf) Renew() error {
+	return l.reload("renew the credentials of the link", false)
+}
+
+// openLink starts the link.
+func (l *Leaf) openLink() error {
+	l.linkDisabled = false
+	err := l.reload("open the link", true)
+	l.linkDisabled = err != nil
+	return err
+}
+
+// reload applies the current configuration of the link if its credentials have changed, or always.
+// purpose begins the error's text.
+func (l *Leaf) reload(purpose string, always bool) error {
 	remote, err := l.options.remote()
 	if err != nil {
 		return fmt.Errorf("read the credentials of the link: %w", err)
 	}
 	fingerprint := l.options.credentialsHash(remote)
-	if fingerprint == l.fingerprint {
+	if fingerprint == l.fingerprint && !always {
 		return nil
 	}
-	if err := l.reload(remote); err != nil {
-		return fmt.Errorf("renew the credentials of the link: %w", err)
+	if err := l.server.Reload(l.serverOptions(remote)); err != nil {
+		return fmt.Errorf("%s: %w", purpose, err)
 	}
 	l.fingerprint = fingerprint
-	return nil
-}
-
-func (l *Leaf) reload(remote *natsd.RemoteLeafOpts) error {
-	return l.server.Reload(l.serverOptions(remote))
-}
-
-// openLink starts the link.
-func (l *Leaf) openLink() error {
-	remote, err := l.options.remote()
-	if err != nil {
-		return fmt.Errorf("read the credentials of the link: %w", err)
-	}
-	l.linkDisabled = false
-	if err := l.reload(remote); err != nil {
-		l.linkDisabled = true
-		return fmt.Errorf("open the link: %w", err)
-	}
-	l.fingerprint = l.options.credentialsHash(remote)
 	return nil
 }
 
