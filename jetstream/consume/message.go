@@ -1,6 +1,7 @@
 package consume
 
 import (
+	"cmp"
 	"errors"
 	"strconv"
 	"time"
@@ -77,20 +78,10 @@ func (m *Message) Err() error {
 // It is the publisher's Nats-Msg-Id. Without one it consists of the stream's name, the sequence and
 // the time, because a stream that is created again counts from 1.
 func (m *Message) ID() string {
-	if id := m.header(HeaderMessageID); id != "" {
-		return id
-	}
-	if id := m.header(natsjs.MsgIDHeader); id != "" {
+	if id := cmp.Or(m.Header.Get(HeaderMessageID), m.Header.Get(natsjs.MsgIDHeader)); id != "" {
 		return id
 	}
 	return m.Stream + "-" + strconv.FormatUint(m.Sequence, 10) + "-" + strconv.FormatInt(m.Time.UnixNano(), 10)
-}
-
-func (m *Message) header(name string) string {
-	if m.Header == nil {
-		return ""
-	}
-	return m.Header.Get(name)
 }
 
 // receive wraps a delivery. It returns an error for a message that JetStream did not deliver; a

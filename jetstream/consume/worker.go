@@ -198,8 +198,7 @@ func (w *worker) settle(m *Message) {
 			w.counts.acked.Add(1)
 		}
 	case deadLettered:
-		w.deadLetter(m)
-		return
+		err = w.deadLetter(m)
 	case nacked:
 		w.counts.retried.Add(1)
 		err = m.msg.NakWithDelay(max(m.delay, 0))
@@ -216,8 +215,9 @@ func (w *worker) settle(m *Message) {
 	}
 }
 
-// deadLetter stores the message in quarantine and only then terminates it.
-func (w *worker) deadLetter(m *Message) {
+// deadLetter stores the message in quarantine and only then terminates it. An error means that the
+// server was not told: the message is redelivered, and its next copy is then a duplicate.
+func (w *worker) deadLetter(m *Message) error {
 	stored := false
 	if !w.quarantineDown { // otherwise each message of the batch would wait for its own refusal
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(w.handlerCtx), requestTimeout)
@@ -228,14 +228,9 @@ func (w *worker) deadLetter(m *Message) {
 	}
 	if !stored {
 		w.counts.retried.Add(1)
-		if m.msg.NakWithDelay(retryDelay(m.Delivered)) != nil {
-			w.counts.unanswered.Add(1)
-		}
-		return
+		return m.msg.NakWithDelay(retryDelay(m.Delivered))
 	}
-	if m.msg.TermWithReason(oneLine(m.cause.Error())) != nil {
-		w.counts.unanswered.Add(1) // it is redelivered; its next copy is then a duplicate
-	}
+	return m.msg.TermWithReason(oneLine(m.cause.Error()))
 }
 
 func retryDelay(delivered uint64) time.Duration {

@@ -50,18 +50,16 @@ type activeBatch struct {
 
 func (c *workersCounts) begin(w *worker, batch []*Message) {
 	oldest := batch[0].Time
-	redelivered := uint64(0)
 	for _, m := range batch {
 		if m.Time.Before(oldest) {
 			oldest = m.Time
 		}
 		if m.Delivered > 1 {
-			redelivered++
+			c.redelivered.Add(1)
 		}
 	}
 	c.batches.Add(1)
 	c.messages.Add(uint64(len(batch)))
-	c.redelivered.Add(redelivered)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.activeBatches[w] = activeBatch{len(batch), oldest}

@@ -6,6 +6,7 @@
 package consume
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,21 +99,15 @@ func NewWorkers(o Options) (*Workers, error) {
 	case o.Workers < 0 || o.Batch < 0 || o.BatchBytes < 0 || o.MaxDeliveries < 0:
 		return nil, errors.New("set up workers: a number is negative")
 	}
-	setDefault(&o.Workers, DefaultWorkers)
-	setDefault(&o.Batch, DefaultBatch)
-	setDefault(&o.BatchBytes, DefaultBatchBytes)
-	setDefault(&o.BatchWait, DefaultBatchWait)
-	setDefault(&o.StopTimeout, DefaultStopTimeout)
+	o.Workers = cmp.Or(o.Workers, DefaultWorkers)
+	o.Batch = cmp.Or(o.Batch, DefaultBatch)
+	o.BatchBytes = cmp.Or(o.BatchBytes, DefaultBatchBytes)
+	o.BatchWait = cmp.Or(max(o.BatchWait, 0), DefaultBatchWait)
+	o.StopTimeout = cmp.Or(max(o.StopTimeout, 0), DefaultStopTimeout)
 	w := &Workers{o: o}
 	w.counts.activeBatches = map[*worker]activeBatch{}
 	w.fetchProblem.hook, w.quarantineProblem.hook = o.Hooks.FetchProblem, o.Hooks.QuarantineProblem
 	return w, nil
-}
-
-func setDefault[T int | time.Duration](v *T, value T) {
-	if *v <= 0 {
-		*v = value
-	}
 }
 
 // Run works until ctx ends, then waits until every worker has finished and acknowledged its batch.

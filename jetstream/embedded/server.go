@@ -3,11 +3,12 @@
 package embedded
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"strconv"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	natsd "github.com/nats-io/nats-server/v2/server"
@@ -73,9 +74,9 @@ func Open(o Options) (*Server, error) {
 	s := &Server{srv: srv}
 	// An embedded server does not exit on a fatal error: it logs the error and remains partly
 	// started.
-	if err := log.fatalError(); err != nil {
+	if err := log.fatal.Load(); err != nil {
 		s.Close()
-		return nil, fmt.Errorf("start nats-server: %w", err)
+		return nil, fmt.Errorf("start nats-server: %w", *err)
 	}
 	if !srv.ReadyForConnections(startTimeout) {
 		s.Close()
@@ -98,36 +99,15 @@ func (o Options) server() (*natsd.Options, error) {
 	// The process itself handles signals and its exit.
 	opts.NoSigs = true
 	opts.JetStream = true
-	if o.StoreDir != "" {
-		opts.StoreDir = o.StoreDir
-	}
-	switch {
-	case o.Host != "":
-		opts.Host = o.Host
-	case opts.Host == "":
-		opts.Host = "127.0.0.1"
-	}
-	switch {
-	case o.Port != 0:
-		opts.Port = o.Port
-	case opts.Port == 0:
-		opts.Port = natsd.RANDOM_PORT
-	}
+	opts.StoreDir = cmp.Or(o.StoreDir, opts.StoreDir)
+	opts.Host = cmp.Or(o.Host, opts.Host, "127.0.0.1")
+	opts.Port = cmp.Or(o.Port, opts.Port, natsd.RANDOM_PORT)
 	if o.HTTPPort != 0 {
 		opts.HTTPPort, opts.HTTPHost = o.HTTPPort, opts.Host
 	}
-	if o.ServerName != "" {
-		opts.ServerName = o.ServerName
-	}
-	if o.Domain != "" {
-		opts.JetStreamDomain = o.Domain
-	}
-	switch {
-	case o.MaxStore != 0:
-		opts.JetStreamMaxStore = o.MaxStore
-	case opts.JetStreamMaxStore == 0:
-		opts.JetStreamMaxStore = DefaultMaxStore
-	}
+	opts.ServerName = cmp.Or(o.ServerName, opts.ServerName)
+	opts.JetStreamDomain = cmp.Or(o.Domain, opts.JetStreamDomain)
+	opts.JetStreamMaxStore = cmp.Or(o.MaxStore, opts.JetStreamMaxStore, DefaultMaxStore)
 	opts.DontListen = opts.DontListen || o.NoListen
 	if o.Configure != nil {
 		o.Configure(opts)
@@ -141,28 +121,21 @@ func (o Options) server() (*natsd.Options, error) {
 
 // URL returns the address for clients, without credentials; empty with NoListen. It stays the same
 // after Close.
-func (s *Server) URL() string {
-	if s.clients == nil {
-		return ""
-	}
-	return "nats://" + reachable(s.clients)
-}
+func (s *Server) URL() string { return url("nats", s.clients) }
 
 // MonitorURL returns the base URL of the monitoring endpoint; empty if there is none.
-func (s *Server) MonitorURL() string {
-	if s.monitor == nil {
+func (s *Server) MonitorURL() string { return url("http", s.monitor) }
+
+// url returns the URL of a listener, with the loopback address instead of an unspecified one.
+func url(scheme string, addr *net.TCPAddr) string {
+	if addr == nil {
 		return ""
 	}
-	return "http://" + reachable(s.monitor)
-}
-
-// reachable replaces an unspecified address by the loopback address.
-func reachable(addr *net.TCPAddr) string {
 	host := addr.IP.String()
 	if addr.IP.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return net.JoinHostPort(host, strconv.Itoa(addr.Port))
+	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(addr.Port))
 }
 
 // Port returns the client port; 0 with NoListen.
@@ -196,10 +169,8 @@ func (s *Server) Close() {
 
 // serverLog implements natsd.Logger and keeps the first fatal error.
 type serverLog struct {
-	sink func(level, line string)
-
-	mu    sync.Mutex
-	fatal error
+	sink  func(level, line string)
+	fatal atomic.Pointer[error]
 }
 
 func (l *serverLog) write(level, format string, v []any) {
@@ -213,18 +184,9 @@ func (l *serverLog) Warnf(format string, v ...any)   { l.write("warn", format, v
 func (l *serverLog) Errorf(format string, v ...any)  { l.write("error", format, v) }
 
 func (l *serverLog) Fatalf(format string, v ...any) {
-	l.mu.Lock()
-	if l.fatal == nil {
-		l.fatal = fmt.Errorf(format, v...)
-	}
-	l.mu.Unlock()
+	err := fmt.Errorf(format, v...)
+	l.fatal.CompareAndSwap(nil, &err)
 	l.write("error", format, v)
-}
-
-func (l *serverLog) fatalError() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.fatal
 }
 
 // Debugf implements natsd.Logger. Debug and trace are off.

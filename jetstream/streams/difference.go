@@ -28,26 +28,23 @@ func (d *Difference) Empty() bool {
 func (d *Difference) String() string {
 	var b strings.Builder
 	counts := map[byte]int{}
-	for _, s := range d.Streams {
-		mark := s.mark()
+	writeBlock := func(object string, state State, fields, initial []Field) {
+		mark := mark(state, fields)
 		counts[mark]++
-		fmt.Fprintf(&b, "%c stream %s\n", mark, s.Spec.Name)
-		if s.State == Missing {
-			writeFields(&b, s.Spec.initialFields())
+		fmt.Fprintf(&b, "%c %s\n", mark, object)
+		if state == Missing {
+			writeFields(&b, initial)
 		}
-		writeFields(&b, s.Fields)
+		writeFields(&b, fields)
+	}
+	for _, s := range d.Streams {
+		writeBlock("stream "+s.Spec.Name, s.State, s.Fields, s.Spec.initialFields())
 		for _, h := range s.Owners {
 			fmt.Fprintf(&b, "  ! %-22s%s belongs to stream %s\n", "subjects", h.Subject, h.Stream)
 		}
 	}
 	for _, c := range d.Consumers {
-		mark := c.mark()
-		counts[mark]++
-		fmt.Fprintf(&b, "%c consumer %s\n", mark, c.Spec.key())
-		if c.State == Missing {
-			writeFields(&b, c.Spec.initialFields())
-		}
-		writeFields(&b, c.Fields)
+		writeBlock("consumer "+c.Spec.key(), c.State, c.Fields, c.Spec.initialFields())
 	}
 	fmt.Fprintf(&b, "\n%d to create, %d to change, %d in conflict, %d as declared\n", counts['+'], counts['~'], counts['!'], counts['='])
 	return b.String()
@@ -71,26 +68,16 @@ func writeFields(b *strings.Builder, fields []Field) {
 	}
 }
 
-func (s StreamDifference) mark() byte {
-	return mark(s.State, s.Fields)
-}
-
-func (c ConsumerDifference) mark() byte { return mark(c.State, c.Fields) }
-
 func mark(state State, fields []Field) byte {
 	switch {
 	case state == Missing:
 		return '+'
 	case state == Equal:
 		return '='
-	case state == SubjectConflict || fixed(fields):
+	case state == SubjectConflict || slices.ContainsFunc(fields, func(f Field) bool { return f.Fixed }):
 		return '!'
 	}
 	return '~'
-}
-
-func fixed(fields []Field) bool {
-	return slices.ContainsFunc(fields, func(f Field) bool { return f.Fixed })
 }
 
 // initialFields lists the settings of a new stream. Limits are included only if set.

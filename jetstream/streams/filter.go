@@ -1,6 +1,9 @@
 package streams
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // A filter is a subject in which the token * matches any one token, and a final token > one or
 // more.
@@ -50,10 +53,5 @@ func Covers(wide, narrow string) bool {
 }
 
 func coveredBy(filter string, filters []string) bool {
-	for _, wide := range filters {
-		if Covers(wide, filter) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(filters, func(wide string) bool { return Covers(wide, filter) })
 }

@@ -124,15 +124,13 @@ func (r *Report) apply(ctx context.Context, js natsjs.JetStream, mode ManageMode
 // isRace reports whether another client has created the object first, with a different
 // configuration. The same configuration is not an error to nats-server.
 func isRace(err error) bool {
-	if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) || errors.Is(err, natsjs.ErrConsumerExists) {
-		return true
-	}
-	var api *natsjs.APIError
-	if !errors.As(err, &api) {
+	api, ok := errors.AsType[*natsjs.APIError](err)
+	if !ok {
 		return false
 	}
 	switch api.ErrorCode {
-	case natsjs.JSErrCodeConsumerNameExists, natsjs.JSErrCodeConsumerAlreadyExists, natsjs.JSErrCodeConsumerExists,
+	case natsjs.JSErrCodeStreamNameInUse,
+		natsjs.JSErrCodeConsumerNameExists, natsjs.JSErrCodeConsumerAlreadyExists, natsjs.JSErrCodeConsumerExists,
 		10065: // subjects overlap: the next plan names the owner
 		return true
 	}

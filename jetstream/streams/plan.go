@@ -70,13 +70,14 @@ type Difference struct {
 // $JS.API.CONSUMER.INFO.<stream>.<consumer> and, only if a subject is not in its own stream,
 // $JS.API.STREAM.NAMES.
 func Plan(ctx context.Context, js natsjs.JetStream, streams []Spec, consumers []ConsumerSpec) (*Difference, error) {
-	d := &Difference{}
-	for _, spec := range streams {
-		s, err := planStream(ctx, js, spec)
-		if err != nil {
-			return nil, fmt.Errorf("look up stream %s: %w", spec.Name, err)
+	d, err := Read(ctx, js, streams)
+	if err != nil {
+		return nil, err
+	}
+	for i := range d.Streams {
+		if err := d.Streams[i].findOwners(ctx, js); err != nil {
+			return nil, fmt.Errorf("look up stream %s: %w", d.Streams[i].Spec.Name, err)
 		}
-		d.Streams = append(d.Streams, s)
 	}
 	for _, spec := range consumers {
 		c, err := planConsumer(ctx, js, spec)
@@ -110,88 +111,88 @@ func readStream(ctx context.Context, js natsjs.JetStream, spec Spec) (StreamDiff
 	case err == nil:
 		d.is = stream.CachedInfo().Config
 		d.Fields = streamFields(d.is, spec.withDefaults())
-		d.State = Equal
-		if len(d.Fields) > 0 {
-			d.State = Differs
-		}
+		d.State = stateOf(d.Fields)
 	case !errors.Is(err, natsjs.ErrStreamNotFound):
 		return d, conn.Explain(err, conn.APISubject(js, "STREAM.INFO."+spec.Name))
 	}
 	return d, nil
 }
 
-func planStream(ctx context.Context, js natsjs.JetStream, spec Spec) (StreamDifference, error) {
-	d, err := readStream(ctx, js, spec)
-	if err != nil {
-		return d, err
+// stateOf returns the state of an existing stream or consumer.
+func stateOf(differences []Field) State {
+	if len(differences) > 0 {
+		return Differs
 	}
-	for _, subject := range spec.Subjects {
+	return Equal
+}
+
+// findOwners looks for other streams that have the stream's subjects.
+func (d *StreamDifference) findOwners(ctx context.Context, js natsjs.JetStream) error {
+	for _, subject := range d.Spec.Subjects {
 		if coveredBy(subject, d.is.Subjects) {
 			continue
 		}
 		names := js.StreamNames(ctx, natsjs.WithStreamListSubject(subject))
 		for name := range names.Name() {
-			if name != spec.Name {
+			if name != d.Spec.Name {
 				d.Owners = append(d.Owners, Owner{subject, name})
 				d.State = SubjectConflict
 			}
 		}
 		if err := names.Err(); err != nil {
-			return d, fmt.Errorf("find the stream of %s: %w", subject, conn.Explain(err, conn.APISubject(js, "STREAM.NAMES")))
+			return fmt.Errorf("find the stream of %s: %w", subject, conn.Explain(err, conn.APISubject(js, "STREAM.NAMES")))
 		}
 	}
-	return d, nil
+	return nil
+}
+
+// differences are the fields that differ.
+type differences []Field
+
+func (d *differences) add(differs bool, f Field) {
+	if differs {
+		*d = append(*d, f)
+	}
+}
+
+// compare adds a field whose difference is the operator's choice.
+func (d *differences) compare(name, is, want string) {
+	d.add(is != want, Field{Name: name, Is: is, Want: want})
 }
 
 func streamFields(is natsjs.StreamConfig, want Spec) []Field {
-	var fields []Field
-	add := func(differs bool, f Field) {
-		if differs {
-			fields = append(fields, f)
-		}
-	}
-	if !SameSubjects(is.Subjects, want.Subjects) {
-		incomplete := slices.ContainsFunc(want.Subjects, func(s string) bool { return !coveredBy(s, is.Subjects) })
-		fields = append(fields, Field{
-			Name: "subjects", Is: formatList(is.Subjects), Want: formatList(want.Subjects), Contradicts: incomplete,
-		})
-	}
-	add(is.Storage != want.Storage, Field{
+	var d differences
+	incomplete := slices.ContainsFunc(want.Subjects, func(s string) bool { return !coveredBy(s, is.Subjects) })
+	d.add(!SameSubjects(is.Subjects, want.Subjects), Field{
+		Name: "subjects", Is: formatList(is.Subjects), Want: formatList(want.Subjects), Contradicts: incomplete,
+	})
+	d.add(is.Storage != want.Storage, Field{
 		Name: "storage", Is: strings.ToLower(is.Storage.String()), Want: strings.ToLower(want.Storage.String()),
 		Fixed: true, Contradicts: true,
 	})
-	add(is.Retention != want.Retention, Field{
+	d.add(is.Retention != want.Retention, Field{
 		Name: "retention", Is: strings.ToLower(is.Retention.String()), Want: strings.ToLower(want.Retention.String()),
 		Fixed: is.Retention == natsjs.WorkQueuePolicy || want.Retention == natsjs.WorkQueuePolicy, Contradicts: true,
 	})
 	// The next three are never valid: such a stream does not store our messages, or does not
 	// acknowledge them.
-	add(is.Mirror != nil, Field{Name: "mirror", Is: mirrorName(is), Want: "none", Fixed: true, Contradicts: true})
-	add(is.Sealed, Field{Name: "sealed", Is: "true", Want: "false", Fixed: true, Contradicts: true})
-	add(is.NoAck, Field{Name: "no_ack", Is: "true", Want: "false", Contradicts: true})
+	if is.Mirror != nil {
+		d = append(d, Field{Name: "mirror", Is: is.Mirror.Name, Want: "none", Fixed: true, Contradicts: true})
+	}
+	d.add(is.Sealed, Field{Name: "sealed", Is: "true", Want: "false", Fixed: true, Contradicts: true})
+	d.add(is.NoAck, Field{Name: "no_ack", Is: "true", Want: "false", Contradicts: true})
 
-	add(len(missing(want.Sources, is.Sources)) > 0, Field{
+	d.add(len(missing(want.Sources, is.Sources)) > 0, Field{
 		Name: "sources", Is: formatSources(is.Sources), Want: formatSources(addSources(is.Sources, want.Sources)), Contradicts: true,
 	})
-	add(is.MaxAge != want.MaxAge, Field{Name: "max_age", Is: formatAge(is.MaxAge), Want: formatAge(want.MaxAge)})
-	add(is.MaxBytes != want.MaxBytes, Field{Name: "max_bytes", Is: formatBytes(is.MaxBytes), Want: formatBytes(want.MaxBytes)})
-	add(is.MaxMsgs != want.MaxMsgs, Field{Name: "max_msgs", Is: formatCount(is.MaxMsgs), Want: formatCount(want.MaxMsgs)})
-	add(is.MaxMsgsPerSubject != want.MaxMsgsPerSubject, Field{
-		Name: "max_msgs_per_subject", Is: formatCount(is.MaxMsgsPerSubject), Want: formatCount(want.MaxMsgsPerSubject),
-	})
-	add(is.Discard != want.Discard, Field{Name: "discard", Is: formatDiscard(is.Discard), Want: formatDiscard(want.Discard)})
-	add(is.Duplicates != want.DuplicateWindow, Field{
-		Name: "duplicate_window", Is: formatDuration(is.Duplicates), Want: formatDuration(want.DuplicateWindow),
-	})
-	add(is.Replicas != want.Replicas, Field{Name: "num_replicas", Is: strconv.Itoa(is.Replicas), Want: strconv.Itoa(want.Replicas)})
-	return fields
-}
-
-func mirrorName(is natsjs.StreamConfig) string {
-	if is.Mirror == nil {
-		return "none"
-	}
-	return is.Mirror.Name
+	d.compare("max_age", formatAge(is.MaxAge), formatAge(want.MaxAge))
+	d.compare("max_bytes", formatBytes(is.MaxBytes), formatBytes(want.MaxBytes))
+	d.compare("max_msgs", formatCount(is.MaxMsgs), formatCount(want.MaxMsgs))
+	d.compare("max_msgs_per_subject", formatCount(is.MaxMsgsPerSubject), formatCount(want.MaxMsgsPerSubject))
+	d.compare("discard", formatDiscard(is.Discard), formatDiscard(want.Discard))
+	d.compare("duplicate_window", formatDuration(is.Duplicates), formatDuration(want.DuplicateWindow))
+	d.compare("num_replicas", strconv.Itoa(is.Replicas), strconv.Itoa(want.Replicas))
+	return d
 }
 
 func planConsumer(ctx context.Context, js natsjs.JetStream, spec ConsumerSpec) (ConsumerDifference, error) {
@@ -212,55 +213,43 @@ func planConsumer(ctx context.Context, js natsjs.JetStream, spec ConsumerSpec) (
 		return d, err
 	}
 	d.Fields = consumerFields(d.is, spec.withDefaults())
-	d.State = Equal
-	if len(d.Fields) > 0 {
-		d.State = Differs
-	}
+	d.State = stateOf(d.Fields)
 	return d, nil
 }
 
 func consumerFields(is natsjs.ConsumerConfig, want ConsumerSpec) []Field {
-	var fields []Field
-	add := func(differs bool, f Field) {
-		if differs {
-			fields = append(fields, f)
-		}
-	}
+	var d differences
 	filters := is.FilterSubjects
 	if is.FilterSubject != "" {
 		filters = []string{is.FilterSubject}
 	}
-	add(is.DeliverSubject != "", Field{Name: "deliver_subject", Is: is.DeliverSubject, Want: "none (pull)", Fixed: true, Contradicts: true})
-	add(is.AckPolicy != natsjs.AckExplicitPolicy, Field{
+	d.add(is.DeliverSubject != "", Field{Name: "deliver_subject", Is: is.DeliverSubject, Want: "none (pull)", Fixed: true, Contradicts: true})
+	d.add(is.AckPolicy != natsjs.AckExplicitPolicy, Field{
 		Name: "ack_policy", Is: strings.ToLower(strings.TrimPrefix(is.AckPolicy.String(), "Ack")), Want: "explicit",
 		Fixed: true, Contradicts: true,
 	})
 	// The policies new and last skip messages in the stream. A start by time or sequence is an
 	// operator's choice, for a replay: it is reported but not refused.
 	byStart := is.DeliverPolicy == natsjs.DeliverByStartTimePolicy || is.DeliverPolicy == natsjs.DeliverByStartSequencePolicy
-	add(is.DeliverPolicy != natsjs.DeliverAllPolicy, Field{
+	d.add(is.DeliverPolicy != natsjs.DeliverAllPolicy, Field{
 		Name: "deliver_policy", Is: is.DeliverPolicy.String(), Want: "all", Fixed: true, Contradicts: !byStart,
 	})
 	// With memory storage the position is lost with the server, and with it the redelivery on a
 	// stream with interest retention.
-	add(is.MemoryStorage, Field{Name: "mem_storage", Is: "true", Want: "false", Fixed: true, Contradicts: true})
-	add(is.HeadersOnly, Field{Name: "headers_only", Is: "true", Want: "false", Contradicts: true})
-	add(is.InactiveThreshold > 0, Field{
+	d.add(is.MemoryStorage, Field{Name: "mem_storage", Is: "true", Want: "false", Fixed: true, Contradicts: true})
+	d.add(is.HeadersOnly, Field{Name: "headers_only", Is: "true", Want: "false", Contradicts: true})
+	d.add(is.InactiveThreshold > 0, Field{
 		Name: "inactive_threshold", Is: formatDuration(is.InactiveThreshold), Want: "none", Contradicts: true,
 	})
-	add(is.PriorityPolicy == natsjs.PriorityPolicyPinned, Field{Name: "priority_policy", Is: "pinned_client", Want: "none", Fixed: true})
-	add(!SameSubjects(filters, want.FilterSubjects), Field{
+	d.add(is.PriorityPolicy == natsjs.PriorityPolicyPinned, Field{Name: "priority_policy", Is: "pinned_client", Want: "none", Fixed: true})
+	d.add(!SameSubjects(filters, want.FilterSubjects), Field{
 		Name: "filter_subjects", Is: formatList(filters), Want: formatList(want.FilterSubjects),
 		Contradicts: narrower(filters, want.FilterSubjects),
 	})
-	add(is.AckWait != want.AckWait, Field{Name: "ack_wait", Is: formatDuration(is.AckWait), Want: formatDuration(want.AckWait)})
-	add(is.MaxAckPending != want.MaxAckPending, Field{
-		Name: "max_ack_pending", Is: formatCount(int64(is.MaxAckPending)), Want: formatCount(int64(want.MaxAckPending)),
-	})
-	add(is.MaxDeliver != want.MaxDeliver, Field{
-		Name: "max_deliver", Is: formatCount(int64(is.MaxDeliver)), Want: formatCount(int64(want.MaxDeliver)),
-	})
-	return fields
+	d.compare("ack_wait", formatDuration(is.AckWait), formatDuration(want.AckWait))
+	d.compare("max_ack_pending", formatCount(int64(is.MaxAckPending)), formatCount(int64(want.MaxAckPending)))
+	d.compare("max_deliver", formatCount(int64(is.MaxDeliver)), formatCount(int64(want.MaxDeliver)))
+	return d
 }
 
 // narrower reports whether the filters omit a wanted subject. No filter means the whole stream.

@@ -50,13 +50,9 @@ func sourceAPI(source *natsjs.StreamSource) string {
 
 // missing returns the wanted sources that a stream does not have, or has only in part.
 func missing(want []SourceSpec, is []*natsjs.StreamSource) []SourceSpec {
-	var missing []SourceSpec
-	for _, s := range want {
-		if !slices.ContainsFunc(is, func(h *natsjs.StreamSource) bool { return s.same(h) && isComplete(h) }) {
-			missing = append(missing, s)
-		}
-	}
-	return missing
+	return slices.DeleteFunc(slices.Clone(want), func(s SourceSpec) bool {
+		return slices.ContainsFunc(is, func(h *natsjs.StreamSource) bool { return s.same(h) && isComplete(h) })
+	})
 }
 
 // addSources adds the missing sources and replaces partial ones.
