@@ -9,7 +9,6 @@ import (
 
 	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/tlsfile"
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
@@ -29,9 +28,7 @@ func Options(a config.Account, name string) conn.Options {
 		o.Token = a.Token.Reveal()
 	}
 	if t := a.TLS; t.Given() {
-		o.TLSFiles = conn.TLSFiles{
-			CA: t.CA, Cert: t.Cert, Key: t.Key, PassphraseFile: t.Passphrase, ServerName: t.ServerName, HandshakeFirst: t.HandshakeFirst,
-		}
+		o.TLSFiles = conn.TLSFiles{Files: t.Files(), ServerName: t.ServerName, HandshakeFirst: t.HandshakeFirst}
 	}
 	return o
 }
@@ -43,7 +40,7 @@ func CertificateExpiry(a config.Account) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	return tlsfile.Files{Cert: o.TLSFiles.Cert}.Expiry()
+	return o.TLSFiles.Expiry()
 }
 
 // Dial makes one attempt to connect to NATS, without retries. The error contains the cause and the

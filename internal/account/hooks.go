@@ -19,7 +19,7 @@ func NewConnection(log zerolog.Logger) *health.Condition {
 		Fields: func(line *zerolog.Event, err error) {
 			var p conn.Problem
 			if errors.As(err, &p) {
-				line.Str("kind", p.Kind.String()).Str("cause", p.Cause.String())
+				line.Str("kind", string(p.Kind)).Str("cause", string(p.Cause))
 			}
 		},
 	})

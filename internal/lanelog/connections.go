@@ -86,7 +86,7 @@ func (l *Connections) changed(apply func()) (lines []func()) {
 		if l.control && !l.logged[text] {
 			l.logged[text] = true
 			lines = append(lines, func() {
-				l.log.Warn().Str("component", "nats").Str("lane", lane).Str("kind", p.Kind.String()).Str("cause", p.Cause.String()).
+				l.log.Warn().Str("component", "nats").Str("lane", lane).Str("kind", string(p.Kind)).Str("cause", string(p.Cause)).
 					Str("problem", text).Func(advice.Field(advice.For(p))).Msg("lane not connected to nats")
 			})
 		}

@@ -120,20 +120,23 @@ func (f Files) Config(serverName string) (*tls.Config, error) {
 	return conf, nil
 }
 
-func read(name string) ([]byte, error) {
+// Read reads a file of at most 1 MiB.
+func Read(name string) ([]byte, error) {
 	file, err := os.Open(name)
 	if err != nil {
-		return nil, withoutPath(err)
+		return nil, err
 	}
 	defer file.Close()
 	content, err := io.ReadAll(io.LimitReader(file, maxFile+1))
-	switch {
-	case err != nil:
-		return nil, withoutPath(err)
-	case len(content) > maxFile:
-		return nil, errors.New("the file is larger than 1 MiB")
+	if err == nil && len(content) > maxFile {
+		err = errors.New("the file is larger than 1 MiB")
 	}
-	return content, nil
+	return content, err
+}
+
+func read(name string) ([]byte, error) {
+	content, err := Read(name)
+	return content, withoutPath(err)
 }
 
 // withoutPath removes the path from an error, because the caller's text contains it.

@@ -27,7 +27,7 @@ import (
 // Under TLS and WebSocket the bytes are not the NATS protocol. They all pass unchanged, and answers
 // arrive through nats.go's subscription.
 type ackInterceptor struct {
-	failFastConn
+	net.Conn
 	sink func() *AckSink
 	// report is called with the reason why the connection must end; nil: not called. nats.go does
 	// not expose the error of a failed read.
@@ -56,7 +56,7 @@ type ackInterceptor struct {
 // called with the reason why the connection must end. closed is called when nats.go has closed the
 // connection. Both may be nil.
 func Intercept(socket net.Conn, sink func() *AckSink, report func(error), closed func()) net.Conn {
-	return &ackInterceptor{failFastConn: failFastConn{socket}, sink: sink, report: report, closed: closed}
+	return &ackInterceptor{Conn: socket, sink: sink, report: report, closed: closed}
 }
 
 // ServerError means that the connection had to end because the server violated the protocol or
@@ -95,7 +95,7 @@ func (c *ackInterceptor) Close() error {
 	if c.closed != nil {
 		c.closed()
 	}
-	return c.failFastConn.Close()
+	return c.Conn.Close()
 }
 
 // Read is called by nats.go. It returns only with bytes for nats.go, or with an error.
@@ -144,8 +144,12 @@ func (c *ackInterceptor) fill() error {
 	return err
 }
 
-// Write implements net.Conn. A server that refuses a connection sends the reason and closes it. If
-// the answer to its greeting cannot be written, the reason can still be read.
+// Write implements net.Conn. A failed write closes the connection. When a flush fails, nats.go
+// discards its buffer and, if no byte was sent, keeps the connection (v1.55, natsWriter.flush).
+// Messages sent later would then overtake the lost ones.
+//
+// A server that refuses a connection sends the reason and closes it. If the answer to its greeting
+// cannot be written, the reason can still be read.
 func (c *ackInterceptor) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	if err != nil {
@@ -214,7 +218,11 @@ func (c *ackInterceptor) scan() bool {
 				return false
 			}
 			c.expectCRLF, c.passBytes = false, len("\r\n")
-			return c.checkCRLF(b)
+			if string(b[:len("\r\n")]) != "\r\n" {
+				// nats.go would expect the next line at another position.
+				return c.violation("a message does not have the length that it states")
+			}
+			return true
 		case c.lineBytes > 0:
 			return c.passLine(b)
 		}
@@ -243,15 +251,6 @@ func (c *ackInterceptor) terminate(reason ServerError) bool {
 	c.passBytes, c.err = 0, reason
 	if c.report != nil {
 		c.report(c.err)
-	}
-	return true
-}
-
-// checkCRLF checks that a message has the stated size. Otherwise nats.go would expect the next line
-// at another position.
-func (c *ackInterceptor) checkCRLF(b []byte) bool {
-	if string(b[:len("\r\n")]) != "\r\n" {
-		return c.violation("a message does not have the length that it states")
 	}
 	return true
 }

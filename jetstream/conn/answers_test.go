@@ -45,8 +45,8 @@ func through(t testing.TB, stream, sizes []byte) (passed []byte, answers []strin
 		answers = append(answers, m.Subject+" "+string(m.Data))
 	})
 	c := &ackInterceptor{
-		failFastConn: failFastConn{&chunksConn{rest: bytes.Clone(stream), sizes: sizes}},
-		sink:         func() *AckSink { return sink },
+		Conn: &chunksConn{rest: bytes.Clone(stream), sizes: sizes},
+		sink: func() *AckSink { return sink },
 	}
 	var err error
 	buf := make([]byte, 100)
@@ -170,7 +170,7 @@ func TestAckInterceptorAllocations(t *testing.T) {
 	n := 0
 	sink := NewAckSink(testInbox, func(*nats.Msg, bool) { n++ })
 	source := &chunksConn{}
-	c := &ackInterceptor{failFastConn: failFastConn{source}, sink: func() *AckSink { return sink }}
+	c := &ackInterceptor{Conn: source, sink: func() *AckSink { return sink }}
 	buf := make([]byte, 100)
 	allocs := testing.AllocsPerRun(10, func() {
 		source.rest = stream

@@ -5,9 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
-	"os"
+	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -19,25 +18,15 @@ import (
 // TLSFiles lists the PEM files of a TLS connection. With the zero value, nats.go uses TLS if the
 // server requires it, and trusts the system's roots. The files are read again on each connect.
 type TLSFiles struct {
-	CA string
-	// Cert and Key must be set together.
-	Cert, Key string
-	// PassphraseFile contains the passphrase of an encrypted key.
-	PassphraseFile string
+	tlsfile.Files
 	// ServerName is the name that the server's certificate must contain. Default: the URL's host.
 	ServerName string
 	// HandshakeFirst starts TLS before the server's INFO (handshake_first of nats-server).
 	HandshakeFirst bool
 }
 
-func (f TLSFiles) empty() bool { return f == TLSFiles{} }
-
 // Config reads the files.
-func (f TLSFiles) Config() (*tls.Config, error) { return f.files().Config(f.ServerName) }
-
-func (f TLSFiles) files() tlsfile.Files {
-	return tlsfile.Files{CA: f.CA, Cert: f.Cert, Key: f.Key, PassphraseFile: f.PassphraseFile}
-}
+func (f TLSFiles) Config() (*tls.Config, error) { return f.Files.Config(f.ServerName) }
 
 // LocalFileError means that a file with credentials or certificates cannot be used.
 type LocalFileError struct{ Err error }
@@ -68,34 +57,27 @@ type credentials struct {
 	read   func(*Identity) error
 }
 
+// credentials lists the kinds of credentials that are set.
 func (o Options) credentials() []credentials {
-	return []credentials{
+	all := []credentials{
+		{"credentials in the url", o.URLUser() != nil, func(*Identity) error { return nil }}, // nats.go reads them
 		{"user and password", o.User != "" || o.Password != "" || o.PasswordFile != "", o.readPassword},
 		{"token", o.Token != "" || o.TokenFile != "", o.readToken},
 		{"creds", o.Creds != "", o.readCreds},
 		{"nkey", o.NKeySeedFile != "", o.readNKey},
 		{"user jwt", o.userJWT != "" || o.userSeed != "", o.readUserJWT},
 	}
+	return slices.DeleteFunc(all, func(c credentials) bool { return !c.isSet })
 }
 
-// methods lists the kinds of credentials that are set.
-func (o Options) methods() []string {
-	var found []string
-	for _, c := range o.credentials() {
-		if c.isSet {
-			found = append(found, c.method)
-		}
-	}
-	return found
-}
-
-func (o Options) urlHasCredentials() bool {
+// URLUser returns the first credentials that a URL contains; nil if there are none.
+func (o Options) URLUser() *url.Userinfo {
 	for _, raw := range SplitURLs(o.URL) {
 		if u, err := url.Parse(raw); err == nil && u.User != nil {
-			return true
+			return u.User
 		}
 	}
-	return false
+	return nil
 }
 
 // Identity reads the credentials and the certificates, including those of a CLI context. o must be
@@ -109,28 +91,27 @@ func (o Options) Identity() (*Identity, error) {
 		now.URL = o.URL
 		o = now
 	}
-	methods := o.methods()
-	if o.urlHasCredentials() {
-		methods = append([]string{"credentials in the url"}, methods...)
-	}
-	if len(methods) > 1 {
-		return nil, fmt.Errorf("choose nats credentials: %s are all set, exactly one must be set", strings.Join(methods, ", "))
-	}
 	id := &Identity{}
-	for _, c := range o.credentials() {
-		if c.isSet {
-			id.method = c.method
-			if err := c.read(id); err != nil {
-				return nil, err
-			}
+	switch set := o.credentials(); len(set) {
+	case 0:
+	case 1:
+		id.method = set[0].method
+		if err := set[0].read(id); err != nil {
+			return nil, err
 		}
+	default:
+		var methods []string
+		for _, c := range set {
+			methods = append(methods, c.method)
+		}
+		return nil, fmt.Errorf("choose nats credentials: %s are all set, exactly one must be set", strings.Join(methods, ", "))
 	}
 	if o.TLS != nil {
 		return id, nil
 	}
 	var err error
-	if id.roots, err = o.TLSFiles.files().Roots(); err == nil {
-		id.certificate, err = o.TLSFiles.files().Certificate()
+	if id.roots, err = o.TLSFiles.Roots(); err == nil {
+		id.certificate, err = o.TLSFiles.Certificate()
 	}
 	if err != nil {
 		return nil, &LocalFileError{fmt.Errorf("nats tls: %w", err)}
@@ -207,9 +188,6 @@ func (o Options) readUserJWT(id *Identity) error {
 	return nil
 }
 
-// maxSecret bounds a credentials file, in bytes.
-const maxSecret = 1 << 20
-
 // readSecret reads a secret of one line. A trailing newline is dropped.
 func readSecret(what, name string) (string, error) {
 	content, err := readFile(what, name)
@@ -224,15 +202,7 @@ func readSecret(what, name string) (string, error) {
 }
 
 func readFile(what, name string) ([]byte, error) {
-	file, err := os.Open(name)
-	if err != nil {
-		return nil, &LocalFileError{fmt.Errorf("read nats %s: %w", what, err)}
-	}
-	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, maxSecret+1))
-	if err == nil && len(content) > maxSecret {
-		err = errors.New("the file is larger than 1 MiB")
-	}
+	content, err := tlsfile.Read(name)
 	if err != nil {
 		return nil, &LocalFileError{fmt.Errorf("read nats %s: %w", what, err)}
 	}
@@ -273,7 +243,7 @@ func (w *watcher) tlsOptions() []nats.Option {
 	o := w.options
 	config := o.TLS
 	if config == nil {
-		if o.TLSFiles.empty() {
+		if o.TLSFiles == (TLSFiles{}) {
 			return nil
 		}
 		config = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: o.TLSFiles.ServerName}

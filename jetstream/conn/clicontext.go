@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -51,18 +52,18 @@ func (o Options) withContext() (Options, error) {
 		return o, fmt.Errorf("read nats context %q from %s: %w", o.Context, path, err)
 	}
 
-	setString(&o.URL, c.URL)
-	setString(&o.InboxPrefix, c.InboxPrefix)
+	o.URL = cmp.Or(o.URL, c.URL)
+	o.InboxPrefix = cmp.Or(o.InboxPrefix, c.InboxPrefix)
 	if o.Domain == "" && o.APIPrefix == "" {
 		o.Domain, o.APIPrefix = c.Domain, c.APIPrefix
 	}
-	if len(o.methods()) == 0 && !o.urlHasCredentials() {
+	if len(o.credentials()) == 0 {
 		o.User, o.Password, o.Token = c.User, c.Password, c.Token
 		o.Creds, o.NKeySeedFile = c.Creds, c.NKey
 		o.userJWT, o.userSeed = c.UserJWT, c.UserSeed
 	}
 	if o.TLS == nil {
-		setString(&o.TLSFiles.CA, c.CA)
+		o.TLSFiles.CA = cmp.Or(o.TLSFiles.CA, c.CA)
 		if o.TLSFiles.Cert == "" && o.TLSFiles.Key == "" {
 			o.TLSFiles.Cert, o.TLSFiles.Key = c.Cert, c.Key
 		}
@@ -70,12 +71,6 @@ func (o Options) withContext() (Options, error) {
 	}
 	o.Context = "" // resolved; a second Resolve changes nothing
 	return o, nil
-}
-
-func setString(s *string, value string) {
-	if *s == "" {
-		*s = value
-	}
 }
 
 // contextPath returns the path at which natscli stores a context.
@@ -106,27 +101,21 @@ func (c *cliContext) resolve() error {
 			return fmt.Errorf("%s is set, which the bridge does not support", field)
 		}
 	}
-	paths := []struct {
-		field string
-		value *string
-	}{{"creds", &c.Creds}, {"nkey", &c.NKey}, {"cert", &c.Cert}, {"key", &c.Key}, {"ca", &c.CA}}
-	for _, p := range paths {
-		path, err := expandPath(*p.value)
+	for _, r := range []struct {
+		field   string
+		value   *string
+		resolve func(string) (string, error)
+	}{
+		{"creds", &c.Creds, expandPath}, {"nkey", &c.NKey, expandPath},
+		{"cert", &c.Cert, expandPath}, {"key", &c.Key, expandPath}, {"ca", &c.CA, expandPath},
+		{"password", &c.Password, resolveSecret}, {"token", &c.Token, resolveSecret},
+		{"user_jwt", &c.UserJWT, resolveSecret}, {"user_seed", &c.UserSeed, resolveSecret},
+	} {
+		resolved, err := r.resolve(*r.value)
 		if err != nil {
-			return fmt.Errorf("%s: %w", p.field, err)
+			return fmt.Errorf("%s: %w", r.field, err)
 		}
-		*p.value = path
-	}
-	secrets := []struct {
-		field string
-		value *string
-	}{{"password", &c.Password}, {"token", &c.Token}, {"user_jwt", &c.UserJWT}, {"user_seed", &c.UserSeed}}
-	for _, s := range secrets {
-		secret, err := resolveSecret(*s.value)
-		if err != nil {
-			return fmt.Errorf("%s: %w", s.field, err)
-		}
-		*s.value = secret
+		*r.value = resolved
 	}
 	return nil
 }

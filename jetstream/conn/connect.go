@@ -3,6 +3,7 @@
 package conn
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -122,19 +123,11 @@ func (o Options) Resolve() (Options, error) {
 		merged.unresolved = &unresolved
 		o = merged
 	}
-	if o.URL == "" {
-		o.URL = nats.DefaultURL
-	}
-	setWait(&o.ConnectTimeout, DefaultConnectTimeout)
-	setWait(&o.ReconnectWait, DefaultReconnectWait)
-	setWait(&o.ReconnectWaitMax, max(DefaultReconnectWaitMax, o.ReconnectWait))
+	o.URL = cmp.Or(o.URL, nats.DefaultURL)
+	o.ConnectTimeout = cmp.Or(max(o.ConnectTimeout, 0), DefaultConnectTimeout)
+	o.ReconnectWait = cmp.Or(max(o.ReconnectWait, 0), DefaultReconnectWait)
+	o.ReconnectWaitMax = cmp.Or(max(o.ReconnectWaitMax, 0), max(DefaultReconnectWaitMax, o.ReconnectWait))
 	return o, nil
-}
-
-func setWait(d *time.Duration, value time.Duration) {
-	if *d <= 0 {
-		*d = value
-	}
 }
 
 // Connect starts a connection that retries indefinitely. An unreachable server and refused
@@ -154,7 +147,7 @@ func Connect(o Options, extra ...nats.Option) (*nats.Conn, error) {
 	nc, err := nats.Connect(o.URL, append(opts, keepHandlers(extra), watch.dialer.wrap)...)
 	if err != nil {
 		watch.dialer.closeLast()
-		if watch.dialer.dialled() {
+		if watch.dialer.dialled.Load() {
 			return nil, watch.problem(err)
 		}
 		return nil, fmt.Errorf("connect to nats at %s: %w", RedactURL(o.URL), err)
@@ -189,15 +182,7 @@ func (o Options) JetStream(nc *nats.Conn) (natsjs.JetStream, error) {
 // API returns the prefix of the subjects of JetStream's API at the domain or prefix of o.
 func (o Options) API() (string, error) {
 	o, err := o.Resolve()
-	switch {
-	case err != nil:
-		return "", err
-	case o.Domain != "":
-		return "$JS." + o.Domain + ".API", nil
-	case o.APIPrefix != "":
-		return strings.TrimSuffix(o.APIPrefix, "."), nil
-	}
-	return "$JS.API", nil
+	return apiPrefix(o.Domain, o.APIPrefix), err
 }
 
 // options requires resolved options.
@@ -226,8 +211,8 @@ func (o Options) options() ([]nats.Option, *watcher, error) {
 		nats.CustomReconnectDelay(watch.delay),
 		nats.NoCallbacksAfterClientClose(),
 		nats.SkipHostLookup(), // the dialer looks up hosts, see Dial
-		nats.ConnectHandler(watch.connected),
-		nats.ReconnectHandler(watch.reconnected),
+		nats.ConnectHandler(watch.established(o.Hooks.Connected)),
+		nats.ReconnectHandler(watch.established(o.Hooks.Reconnected)),
 		nats.ReconnectErrHandler(watch.attemptFailed),
 		nats.DisconnectErrHandler(watch.disconnected),
 		nats.ClosedHandler(watch.closed),

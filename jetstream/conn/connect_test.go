@@ -19,6 +19,7 @@ import (
 
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/internal/testrun"
+	"mqtt-nats-bridge/internal/tlsfile"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
@@ -84,24 +85,24 @@ func TestConnectTLS(t *testing.T) {
 	t.Run("server certificate", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, ca.ServerTLS(t, false))
-		natstest.RequireStored(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{CA: ca.File}})
+		natstest.RequireStored(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{Files: tlsfile.Files{CA: ca.File}}})
 	})
 	t.Run("server name", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, ca.ServerTLS(t, false))
-		natstest.RequireStored(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{CA: ca.File, ServerName: "nats.test"}})
+		natstest.RequireStored(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{Files: tlsfile.Files{CA: ca.File}, ServerName: "nats.test"}})
 	})
 	t.Run("client certificate", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, ca.ServerTLS(t, true))
 		cert, key := ca.Issue(t, "bridge")
-		natstest.RequireStored(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{CA: ca.File, Cert: cert, Key: key}})
+		natstest.RequireStored(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{Files: tlsfile.Files{CA: ca.File, Cert: cert, Key: key}}})
 	})
 	t.Run("handshake first", func(t *testing.T) {
 		t.Parallel()
 		configure := ca.ServerTLS(t, false)
 		s := natstest.StartServer(t, func(o *natsd.Options) { configure(o); o.TLSHandshakeFirst = true })
-		natstest.RequireStored(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{CA: ca.File, HandshakeFirst: true}})
+		natstest.RequireStored(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{Files: tlsfile.Files{CA: ca.File}, HandshakeFirst: true}})
 	})
 }
 
@@ -162,31 +163,31 @@ func TestConnectProblemKinds(t *testing.T) {
 	t.Run("unknown authority", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, ca.ServerTLS(t, false))
-		p := problemOf(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{CA: other.File}})
+		p := problemOf(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{Files: tlsfile.Files{CA: other.File}}})
 		require.Equal(t, conn.ProblemTLS, p.Kind, p)
 	})
 	t.Run("another server name", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, ca.ServerTLS(t, false))
-		p := problemOf(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{CA: ca.File, ServerName: "elsewhere.test"}})
+		p := problemOf(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{Files: tlsfile.Files{CA: ca.File}, ServerName: "elsewhere.test"}})
 		require.Equal(t, conn.ProblemTLS, p.Kind, p)
 	})
 	t.Run("no client certificate", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, ca.ServerTLS(t, true))
-		p := problemOf(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{CA: ca.File}})
+		p := problemOf(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{Files: tlsfile.Files{CA: ca.File}}})
 		require.Equal(t, conn.ProblemTLS, p.Kind, p)
 	})
 	t.Run("a stranger's client certificate", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, ca.ServerTLS(t, true))
-		p := problemOf(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{CA: ca.File, Cert: strangerCert, Key: strangerKey}})
+		p := problemOf(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{Files: tlsfile.Files{CA: ca.File, Cert: strangerCert, Key: strangerKey}}})
 		require.Equal(t, conn.ProblemTLS, p.Kind, p)
 	})
 	t.Run("tls wanted from a plain server", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, nil)
-		p := problemOf(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{CA: ca.File}})
+		p := problemOf(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{Files: tlsfile.Files{CA: ca.File}}})
 		require.Equal(t, conn.ProblemTLS, p.Kind, p)
 	})
 }
@@ -263,7 +264,7 @@ func testUnreachableThenRefusedThenConnected(t *testing.T) {
 	t.Cleanup(nc.Close)
 	until := func(kind conn.ProblemKind) {
 		t.Helper()
-		for natstest.Receive(t, kind.String(), problems).Kind != kind {
+		for natstest.Receive(t, string(kind), problems).Kind != kind {
 		}
 	}
 	until(conn.ProblemUnreachable)
@@ -456,7 +457,7 @@ func TestConnectInvalidOptions(t *testing.T) {
 }
 
 func tlsOptions(ca, cert, key string) conn.Options {
-	return conn.Options{TLSFiles: conn.TLSFiles{CA: ca, Cert: cert, Key: key}}
+	return conn.Options{TLSFiles: conn.TLSFiles{Files: tlsfile.Files{CA: ca, Cert: cert, Key: key}}}
 }
 
 func TestNATSCLIContext(t *testing.T) {

@@ -31,16 +31,3 @@ type serverOutput struct {
 	first   string // its first bytes
 	refusal string // the text of its latest -ERR; empty: none
 }
-
-// failFastConn closes itself on the first failed write. When a flush fails, nats.go discards its
-// buffer and, if no byte was sent, keeps the connection (v1.55, natsWriter.flush). Messages sent
-// later would then overtake the lost ones.
-type failFastConn struct{ net.Conn }
-
-func (c *failFastConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	if err != nil {
-		c.Conn.Close()
-	}
-	return n, err
-}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -20,12 +21,13 @@ type gate struct {
 	inner   nats.CustomDialer
 	refresh func() error
 
+	dialled  atomic.Bool // Dial was called
+	deferred atomic.Bool // nothing is dialled until nats.Connect has tried all servers once
+
 	mu          sync.Mutex
 	lastSocket  net.Conn // the last socket dialled; nil: none, or closed
 	interceptor *ackInterceptor
 	dialErr     error // of the last dial; nil: it succeeded, or there was none
-	dials       int
-	deferred    bool // nothing is dialled until nats.Connect has tried all servers once
 }
 
 // errDeferred fails the attempts of nats.Connect, so that it returns without waiting for a server.
@@ -44,26 +46,20 @@ func (g *gate) wrap(o *nats.Options) error {
 // Dial implements nats.CustomDialer.
 func (g *gate) Dial(network, address string) (net.Conn, error) {
 	g.closeLast()
-	g.mu.Lock()
-	deferred := g.deferred
-	g.dials++
-	g.mu.Unlock()
-	if deferred {
+	g.dialled.Store(true)
+	if g.deferred.Load() {
 		return nil, errDeferred
 	}
-	conn, err := g.dial(network, address)
+	var socket net.Conn
+	err := g.refresh()
+	if err == nil {
+		socket, err = g.inner.Dial(network, address)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.lastSocket, g.dialErr = conn, err
-	g.interceptor, _ = conn.(*ackInterceptor)
-	return conn, err
-}
-
-func (g *gate) dial(network, address string) (net.Conn, error) {
-	if err := g.refresh(); err != nil {
-		return nil, err
-	}
-	return g.inner.Dial(network, address)
+	g.lastSocket, g.dialErr = socket, err
+	g.interceptor, _ = socket.(*ackInterceptor)
+	return socket, err
 }
 
 // closeLast closes the socket of a failed attempt.
@@ -77,36 +73,15 @@ func (g *gate) closeLast() {
 	}
 }
 
-// endDeferral lets the next attempt dial, and reports whether attempts were deferred.
-func (g *gate) endDeferral() bool {
+// lastAttempt returns what the server dialled last has sent, nil if nothing, and why the dial
+// failed, nil if it succeeded.
+func (g *gate) lastAttempt() (seen *serverOutput, dialErr error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	deferred := g.deferred
-	g.deferred = false
-	return deferred
-}
-
-func (g *gate) dialled() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.dials > 0
-}
-
-// dialError returns why the last dial failed; nil if it succeeded.
-func (g *gate) dialError() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.dialErr
-}
-
-// lastOutput returns what the last server dialled has sent; nil if nothing.
-func (g *gate) lastOutput() *serverOutput {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.interceptor == nil {
-		return nil
+	if g.interceptor != nil {
+		seen = g.interceptor.seen.Load()
 	}
-	return g.interceptor.seen.Load()
+	return seen, g.dialErr
 }
 
 // plainDialer opens the sockets of connections other than a publisher's.

@@ -15,37 +15,23 @@ import (
 )
 
 // ProblemKind classifies a problem by what an operator has to check.
-type ProblemKind int
+type ProblemKind string
 
+// The kinds are values of a metric label.
 const (
 	// ProblemOther is any problem that is none of the kinds below.
-	ProblemOther ProblemKind = iota
+	ProblemOther ProblemKind = "other"
 	// ProblemUnreachable means that no NATS server answers at the address: check network, name and
 	// port.
-	ProblemUnreachable
+	ProblemUnreachable ProblemKind = "unreachable"
 	// ProblemCredentials means that the server refuses the credentials, or that a credentials file
 	// cannot be read.
-	ProblemCredentials
+	ProblemCredentials ProblemKind = "credentials"
 	// ProblemTLS means that the two ends do not agree on certificates or on TLS itself.
-	ProblemTLS
+	ProblemTLS ProblemKind = "tls"
 	// ProblemLimit means that the connection limit of the server or the account is reached.
-	ProblemLimit
+	ProblemLimit ProblemKind = "limit"
 )
-
-// String returns a lower-case token for use as a metric label.
-func (k ProblemKind) String() string {
-	switch k {
-	case ProblemUnreachable:
-		return "unreachable"
-	case ProblemCredentials:
-		return "credentials"
-	case ProblemTLS:
-		return "tls"
-	case ProblemLimit:
-		return "limit"
-	}
-	return "other"
-}
 
 // Cause is the exact cause of a problem. Each cause has its own advice.
 type Cause string
@@ -83,9 +69,6 @@ const (
 	CauseTLSVersion         = Cause(tlsfile.Version)
 	CauseTLSHandshake       = Cause(tlsfile.Handshake) // any other TLS failure
 )
-
-// String implements fmt.Stringer.
-func (c Cause) String() string { return string(c) }
 
 // Problem is a classified failure of a connection attempt.
 type Problem struct {
@@ -128,18 +111,12 @@ func (p Problem) Unwrap() error { return p.Err }
 
 // Classify determines why an attempt on urls failed. err is nats.go's error: a few sentinels, and
 // otherwise text from the server.
-func Classify(err error, urls string) Problem {
-	return classify(err, nil, urls)
-}
+func Classify(err error, urls string) Problem { return classify(err, nil, urls) }
 
 // classify also considers what the server has sent; nil: nothing.
 func classify(err error, seen *serverOutput, urls string) Problem {
-	p := Problem{Cause: CauseUnknown, URL: RedactURL(urls), Err: err}
-	if err != nil {
-		p.Cause, p.detail = causeOf(err, seen)
-	}
-	p.Kind = kinds[p.Cause]
-	return p
+	cause, detail := causeOf(err, seen)
+	return Problem{Kind: cmp.Or(kinds[cause], ProblemOther), Cause: cause, URL: RedactURL(urls), Err: err, detail: detail}
 }
 
 var kinds = map[Cause]ProblemKind{
@@ -155,8 +132,7 @@ var kinds = map[Cause]ProblemKind{
 
 // causeOf returns the cause. An empty detail means that the error's own text is used.
 func causeOf(err error, seen *serverOutput) (cause Cause, detail string) {
-	var file *LocalFileError
-	if errors.As(err, &file) || (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) && !isNetError(err) {
+	if _, local := errors.AsType[*LocalFileError](err); local || (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) && !isNetError(err) {
 		return CauseLocalFile, ""
 	}
 	if seen != nil && seen.refusal != "" {
@@ -237,8 +213,8 @@ func quoteGreeting(seen *serverOutput) string {
 }
 
 func isNetError(err error) bool {
-	var netErr net.Error
-	return errors.As(err, &netErr)
+	_, ok := errors.AsType[net.Error](err)
+	return ok
 }
 
 // isCredentialError also reports expired credentials.

@@ -14,6 +14,7 @@ import (
 
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/tlsfile"
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
@@ -29,8 +30,8 @@ func TestConnectProblem(t *testing.T) {
 	t.Parallel()
 	ca := natstest.NewCA(t, "root")
 	sub := ca.Intermediate(t, "issuing")
-	trusting := conn.Options{TLSFiles: conn.TLSFiles{CA: ca.File}}
-	first := conn.Options{TLSFiles: conn.TLSFiles{CA: ca.File, HandshakeFirst: true}}
+	trusting := conn.Options{TLSFiles: conn.TLSFiles{Files: tlsfile.Files{CA: ca.File}}}
+	first := conn.Options{TLSFiles: conn.TLSFiles{Files: tlsfile.Files{CA: ca.File}, HandshakeFirst: true}}
 	for name, test := range map[string]struct {
 		server  func(*natsd.Options)
 		options conn.Options
@@ -69,11 +70,11 @@ func TestConnectProblem(t *testing.T) {
 			`has a certificate whose issuer is neither trusted nor sent with it: "CN=issuing" issued it`,
 		},
 		"unknown ca": {
-			sub.WithCertificate(t, nil, sub), conn.Options{TLSFiles: conn.TLSFiles{CA: natstest.NewCA(t, "another").File}}, "", conn.CauseAuthority,
+			sub.WithCertificate(t, nil, sub), conn.Options{TLSFiles: conn.TLSFiles{Files: tlsfile.Files{CA: natstest.NewCA(t, "another").File}}}, "", conn.CauseAuthority,
 			`has a certificate of a CA that is not trusted here: its chain ends at "CN=root"`,
 		},
 		"ca of the same name": {
-			ca.WithCertificate(t, nil), conn.Options{TLSFiles: conn.TLSFiles{CA: natstest.NewCA(t, "root").File}}, "", conn.CauseAuthority,
+			ca.WithCertificate(t, nil), conn.Options{TLSFiles: conn.TLSFiles{Files: tlsfile.Files{CA: natstest.NewCA(t, "root").File}}}, "", conn.CauseAuthority,
 			`has a certificate of a CA that is not trusted here: "CN=root" issued it, and the trusted CA of that name has a different key`,
 		},
 		"no client certificate": {ca.ServerTLS(t, true), trusting, "", conn.CauseClientCert, "refuses the client certificate or requires one"},

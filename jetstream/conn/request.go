@@ -22,13 +22,18 @@ func Disconnected(err error) error {
 // APISubject returns the subject to which js sends an API request, with its domain or prefix.
 func APISubject(js natsjs.JetStream, request string) string {
 	o := js.Options()
+	return apiPrefix(o.Domain, o.APIPrefix) + "." + request
+}
+
+// apiPrefix returns the prefix of the subjects of JetStream's API at a domain or prefix.
+func apiPrefix(domain, prefix string) string {
 	switch {
-	case o.Domain != "":
-		return "$JS." + o.Domain + ".API." + request
-	case o.APIPrefix != "":
-		return strings.TrimSuffix(o.APIPrefix, ".") + "." + request
+	case domain != "":
+		return "$JS." + domain + ".API"
+	case prefix != "":
+		return strings.TrimSuffix(prefix, ".")
 	}
-	return natsjs.DefaultAPIPrefix + request
+	return "$JS.API"
 }
 
 // Explain adds the likely cause to an error of a request on subject. A request without permission
@@ -40,8 +45,7 @@ func Explain(err error, subject string) error {
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, natsjs.ErrJetStreamNotEnabled), errors.Is(err, natsjs.ErrJetStreamNotEnabledForAccount):
 		return fmt.Errorf("JetStream is not enabled for this account, or has another domain: %w", err)
 	}
-	var refused *natsjs.APIError
-	if errors.As(err, &refused) && (refused.ErrorCode == 10074 || refused.ErrorCode == 10005) { // replicas > 1 without a cluster; too few peers
+	if refused, ok := errors.AsType[*natsjs.APIError](err); ok && (refused.ErrorCode == 10074 || refused.ErrorCode == 10005) { // replicas > 1 without a cluster; too few peers
 		return fmt.Errorf("the cluster cannot place that many replicas: %w", err)
 	}
 	return err

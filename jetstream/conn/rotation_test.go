@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/natstest"
+	"mqtt-nats-bridge/internal/tlsfile"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
@@ -85,7 +86,7 @@ func rotations(t *testing.T) map[string]rotation {
 	replace(trusted, oldCA.File)()
 	all["ca"] = rotation{
 		oldCA.ServerTLS(t, false), newCA.ServerTLS(t, false),
-		conn.Options{TLSFiles: conn.TLSFiles{CA: trusted}},
+		conn.Options{TLSFiles: conn.TLSFiles{Files: tlsfile.Files{CA: trusted}}},
 		replace(trusted, newCA.File), conn.CauseAuthority,
 	}
 	// The server's certificate stays; clients of another CA are accepted.
@@ -99,7 +100,7 @@ func rotations(t *testing.T) map[string]rotation {
 			o.TLSConfig = o.TLSConfig.Clone()
 			o.TLSConfig.ClientCAs = newCA.Pool()
 		},
-		conn.Options{TLSFiles: conn.TLSFiles{CA: oldCA.File, Cert: cert, Key: key}},
+		conn.Options{TLSFiles: conn.TLSFiles{Files: tlsfile.Files{CA: oldCA.File, Cert: cert, Key: key}}},
 		func() { replace(cert, newCert)(); replace(key, newKeyFile)() }, conn.CauseClientCert,
 	}
 	return all

@@ -13,11 +13,11 @@ import (
 
 // tlsCause returns the cause of a TLS failure, or CauseUnknown for any other error.
 func tlsCause(err error, seen *serverOutput) (cause Cause, detail string) {
-	var record tls.RecordHeaderError
+	_, isRecord := errors.AsType[tls.RecordHeaderError](err)
 	switch {
 	case errors.Is(err, nats.ErrSecureConnWanted):
 		return CausePlain, ""
-	case errors.As(err, &record) || strings.Contains(err.Error(), "first record does not look like a TLS handshake"):
+	case isRecord, strings.Contains(err.Error(), "first record does not look like a TLS handshake"):
 		return notTLS(seen)
 	}
 	if cause, detail := tlsfile.Diagnose(err); cause != "" {

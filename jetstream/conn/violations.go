@@ -29,8 +29,7 @@ func (e *PermissionError) Unwrap() error { return e.err }
 // Permission returns the permission violation in err, parsed from the server's text if necessary;
 // nil if there is none.
 func Permission(err error) *PermissionError {
-	var known *PermissionError
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*PermissionError](err); ok {
 		return known
 	}
 	if !errors.Is(err, nats.ErrPermissionViolation) {
@@ -87,8 +86,7 @@ func (v *Violations) Do(ctx context.Context, concerns func(*PermissionError) boo
 	ctx, stop := v.Guard(ctx, concerns)
 	defer stop()
 	err := request(ctx)
-	var denied *PermissionError
-	if err != nil && errors.As(context.Cause(ctx), &denied) {
+	if denied, ok := errors.AsType[*PermissionError](context.Cause(ctx)); ok && err != nil {
 		return denied
 	}
 	return err

@@ -26,16 +26,15 @@ type watcher struct {
 	// conn is nil until nats.go has passed the connection to a callback or Connect has returned it.
 	conn atomic.Pointer[nats.Conn]
 
-	firstDone chan struct{} // closed when the first attempt has ended
-	firstOnce sync.Once
-
-	mu           sync.Mutex
-	lastReported string // the last problem reported; empty while connected
+	firstDone    chan struct{} // closed when the first attempt has ended
+	firstOnce    sync.Once
+	lastReported atomic.Value // the Cause of the last problem reported; empty while connected
 }
 
 func newWatcher(o Options) *watcher {
 	w := &watcher{options: o, firstDone: make(chan struct{})}
-	w.dialer.refresh, w.dialer.deferred = w.refresh, o.InitialConnectTimeout > 0
+	w.dialer.refresh = w.refresh
+	w.dialer.deferred.Store(o.InitialConnectTimeout > 0)
 	return w
 }
 
@@ -65,19 +64,15 @@ func (w *watcher) refresh() error {
 
 // problem classifies the failure of an attempt for which nats.go reported err.
 func (w *watcher) problem(err error) Problem {
-	return classify(w.cause(err), w.dialer.lastOutput(), w.options.URL)
-}
-
-// cause returns err, or the reason behind nats.go's "no servers available".
-func (w *watcher) cause(err error) error {
-	if dial := w.dialer.dialError(); dial != nil && errors.Is(err, nats.ErrNoServers) {
-		return dial
+	seen, dialErr := w.dialer.lastAttempt()
+	if dialErr != nil && errors.Is(err, nats.ErrNoServers) {
+		err = dialErr // the reason behind nats.go's "no servers available"
 	}
-	return err
+	return classify(err, seen, w.options.URL)
 }
 
 func (w *watcher) delay(round int) time.Duration {
-	if w.dialer.endDeferral() {
+	if w.dialer.deferred.Swap(false) {
 		return 0
 	}
 	if nc := w.conn.Load(); nc != nil {
@@ -98,37 +93,21 @@ func (w *watcher) connectFailed(err error) {
 	if hook == nil {
 		return
 	}
-	problem := w.problem(err)
 	// Compare causes only: the error's text alternates between the servers of a cluster.
-	key := problem.Cause.String()
-	w.mu.Lock()
-	repeated := w.lastReported == key
-	w.lastReported = key
-	w.mu.Unlock()
-	if !repeated {
+	if problem := w.problem(err); w.lastReported.Swap(problem.Cause) != problem.Cause {
 		hook(problem)
 	}
 }
 
-func (w *watcher) established(nc *nats.Conn) {
-	w.conn.Store(nc)
-	w.firstOnce.Do(func() { close(w.firstDone) })
-	w.mu.Lock()
-	w.lastReported = ""
-	w.mu.Unlock()
-}
-
-func (w *watcher) connected(nc *nats.Conn) {
-	w.established(nc)
-	if hook := w.options.Hooks.Connected; hook != nil {
-		hook(nc)
-	}
-}
-
-func (w *watcher) reconnected(nc *nats.Conn) {
-	w.established(nc)
-	if hook := w.options.Hooks.Reconnected; hook != nil {
-		hook(nc)
+// established returns the handler of a new connection. It calls hook unless that is nil.
+func (w *watcher) established(hook func(*nats.Conn)) nats.ConnHandler {
+	return func(nc *nats.Conn) {
+		w.conn.Store(nc)
+		w.firstOnce.Do(func() { close(w.firstDone) })
+		w.lastReported.Store(Cause(""))
+		if hook != nil {
+			hook(nc)
+		}
 	}
 }
 

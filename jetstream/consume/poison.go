@@ -74,8 +74,8 @@ func quarantineUnavailable(err error) bool {
 }
 
 func tooLarge(err error) bool {
-	var api *natsjs.APIError
-	return errors.Is(err, nats.ErrMaxPayload) || errors.As(err, &api) && api.ErrorCode == 10054
+	api, ok := errors.AsType[*natsjs.APIError](err)
+	return errors.Is(err, nats.ErrMaxPayload) || ok && api.ErrorCode == 10054
 }
 
 // quarantineCopy returns the copy of m for quarantine: the publisher's headers and payload, the

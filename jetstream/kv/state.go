@@ -28,8 +28,8 @@ func (b *Bucket) State() State {
 
 // Missing reports whether the bucket does not exist.
 func (s State) Missing() bool {
-	var missing *MissingError
-	return errors.As(s.Err, &missing)
+	_, missing := errors.AsType[*MissingError](s.Err)
+	return missing
 }
 
 // MissingError means that the bucket does not exist.

@@ -177,12 +177,7 @@ func userinfo(o conn.Options, id *conn.Identity) *url.Userinfo {
 	case id.Token != "":
 		return url.User(id.Token)
 	}
-	for _, raw := range conn.SplitURLs(o.URL) {
-		if u, err := url.Parse(raw); err == nil && u.User != nil {
-			return u.User
-		}
-	}
-	return nil
+	return o.URLUser()
 }
 
 // signLeaf answers the hub's challenge with the current JWT and seed of a nats CLI context.

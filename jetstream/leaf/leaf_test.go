@@ -16,6 +16,7 @@ import (
 	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/internal/testrun"
+	"mqtt-nats-bridge/internal/tlsfile"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/jetstream/leaf"
@@ -375,7 +376,7 @@ func TestLeafCredentials(t *testing.T) {
 			ca.ServerTLS(t, true)(o)
 			o.LeafNode.TLSConfig, o.LeafNode.TLSTimeout = o.TLSConfig, 5
 			o.TLS, o.TLSVerify, o.TLSConfig = false, false, nil
-		}, conn.Options{TLSFiles: conn.TLSFiles{CA: ca.File, Cert: cert, Key: key}}},
+		}, conn.Options{TLSFiles: conn.TLSFiles{Files: tlsfile.Files{CA: ca.File, Cert: cert, Key: key}}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

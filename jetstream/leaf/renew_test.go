@@ -13,6 +13,7 @@ import (
 
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/internal/testrun"
+	"mqtt-nats-bridge/internal/tlsfile"
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
@@ -61,7 +62,7 @@ func TestLeafRenew(t *testing.T) {
 				o.LeafNode.TLSConfig, o.LeafNode.TLSTimeout = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, 5
 			}
 		}
-		testLeafRenew(t, conn.Options{TLSFiles: conn.TLSFiles{CA: file}}, "tls", with(oldCA), with(newCA), func() {
+		testLeafRenew(t, conn.Options{TLSFiles: conn.TLSFiles{Files: tlsfile.Files{CA: file}}}, "tls", with(oldCA), with(newCA), func() {
 			require.NoError(t, os.WriteFile(file, copied(newCA.File), 0o600))
 		})
 	})

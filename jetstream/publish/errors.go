@@ -61,12 +61,10 @@ func (e *APIError) Is(target error) bool {
 // apiError returns JetStream's error answer in err, whether this package or nats.go has parsed it;
 // nil if there is none.
 func apiError(err error) *APIError {
-	var own *APIError
-	if errors.As(err, &own) {
+	if own, ok := errors.AsType[*APIError](err); ok {
 		return own
 	}
-	var lib *natsjs.APIError
-	if errors.As(err, &lib) {
+	if lib, ok := errors.AsType[*natsjs.APIError](err); ok {
 		return &APIError{Code: lib.Code, ErrCode: int(lib.ErrorCode), Description: lib.Description}
 	}
 	return nil

@@ -3,6 +3,7 @@
 package publish
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -76,15 +77,9 @@ func (o *Options) setDefaults() error {
 	if o.AfterFunc == nil {
 		o.AfterFunc = time.AfterFunc
 	}
-	if o.AckTimeout <= 0 {
-		o.AckTimeout = 3 * time.Second
-	}
-	if o.MaxInFlight <= 0 {
-		o.MaxInFlight = 4096
-	}
-	if o.MaxBytesInFlight <= 0 {
-		o.MaxBytesInFlight = 8 << 20
-	}
+	o.AckTimeout = cmp.Or(max(o.AckTimeout, 0), 3*time.Second)
+	o.MaxInFlight = cmp.Or(max(o.MaxInFlight, 0), 4096)
+	o.MaxBytesInFlight = cmp.Or(max(o.MaxBytesInFlight, 0), 8<<20)
 	return nil
 }
 
@@ -209,7 +204,7 @@ func (p *Publisher) Stats() Stats {
 	}
 	if p.recovery.active {
 		s.Problem, s.Since, s.Err = p.recovery.problem.Error(), p.recovery.since, p.recovery.problem
-		if serverErr := conn.ServerError(""); errors.As(p.link.LastError(), &serverErr) {
+		if serverErr, ok := errors.AsType[conn.ServerError](p.link.LastError()); ok {
 			s.Problem += ": " + serverErr.Error()
 		}
 		if e := p.win.unanswered(p.win.head); e != nil {
