@@ -66,7 +66,7 @@ type Leaf struct {
 	// mark is the content of the file next to the store.
 	mark storeMark
 	// linkDisabled means that the link must not be established yet; see [Leaf.ConfirmSequences].
-	linkDisabled bool
+	linkDisabled atomic.Bool
 }
 
 // Open returns a leaf node whose streams exist. The link is established in the background, so an
@@ -76,7 +76,8 @@ func Open(ctx context.Context, o Options) (*Leaf, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Leaf{options: o, linkDisabled: true}
+	l := &Leaf{options: o}
+	l.linkDisabled.Store(true)
 	if l.mark, l.lock, err = openStore(o.StoreDir); err != nil {
 		return nil, err
 	}
@@ -109,7 +110,7 @@ func (l *Leaf) serverOptions(remote *natsd.RemoteLeafOpts) embedded.Options {
 		Configure: func(opts *natsd.Options) {
 			opts.MaxPayload = o.MaxPayload
 			opts.SyncInterval, opts.SyncAlways = o.SyncInterval, o.SyncInterval == 0
-			remote.Disabled = l.linkDisabled
+			remote.Disabled = l.linkDisabled.Load()
 			opts.LeafNode.Remotes = []*natsd.RemoteLeafOpts{remote}
 			opts.LeafNode.ReconnectInterval = leafReconnect
 		},
@@ -212,7 +213,7 @@ func (l *Leaf) Link() (up bool, problem string) {
 		l.lastError.Store(nil)
 		return true, ""
 	}
-	if l.linkDisabled {
+	if l.linkDisabled.Load() {
 		return false, "waiting for the hub to report what it has stored"
 	}
 	if line := l.lastError.Load(); line != nil {

@@ -52,7 +52,7 @@ func (l *Leaf) Backlog(ctx context.Context, hub map[string]uint64) ([]Backlog, e
 	err := l.eachStream(ctx, func(name string, stream natsjs.Stream, s natsjs.StreamState) error {
 		b := Backlog{Stream: name, Last: s.LastSeq, Hub: hub[name]}
 		openedAt, unconfirmed := l.mark.Unconfirmed[name]
-		b.RolledBack = unconfirmed && l.linkDisabled && b.Hub > openedAt
+		b.RolledBack = unconfirmed && l.linkDisabled.Load() && b.Hub > openedAt
 		// Single messages are never deleted, so the sequences are contiguous.
 		first := max(s.FirstSeq, b.Hub+1)
 		if b.Ahead() {

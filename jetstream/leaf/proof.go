@@ -73,7 +73,7 @@ func (l *Leaf) sequencesConfirmed() error {
 		return err
 	}
 	l.mark = mark
-	if l.linkDisabled {
+	if l.linkDisabled.Load() {
 		return l.openLink()
 	}
 	return nil

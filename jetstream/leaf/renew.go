@@ -18,9 +18,9 @@ func (l *Leaf) Renew() error {
 
 // openLink starts the link.
 func (l *Leaf) openLink() error {
-	l.linkDisabled = false
+	l.linkDisabled.Store(false)
 	err := l.reload("open the link", true)
-	l.linkDisabled = err != nil
+	l.linkDisabled.Store(err != nil)
 	return err
 }
 
