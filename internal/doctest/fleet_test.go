@@ -35,7 +35,7 @@ type fleet struct {
 	nats     *peers.NATSProcess
 	postgres *peers.PostgresProcess
 	js       natsjs.JetStream
-	bridge   *peers.BridgeProcess
+	bridge   *peers.Process
 	ingest   *ingest.Ingest // nil while it is stopped
 }
 

@@ -3,8 +3,11 @@ package peers
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 // BridgeOptions configures one run of mqtt-nats-bridge.
@@ -18,37 +21,32 @@ type BridgeOptions struct {
 	Env []string
 }
 
-// BridgeProcess is a process of mqtt-nats-bridge. It counts as started once it runs. Its readiness is
-// reported by its admin endpoint and its log.
-type BridgeProcess struct{ Process }
-
-// Bridge builds and runs this module's mqtt-nats-bridge.
-func Bridge(t testing.TB, o BridgeOptions) *BridgeProcess {
+// Bridge builds and runs this module's mqtt-nats-bridge. It counts as started once it runs. Its
+// readiness is reported by its admin endpoint and its log.
+func Bridge(t testing.TB, o BridgeOptions) *Process {
 	t.Helper()
-	b := &BridgeProcess{}
-	b.Process = Process{t: t, name: "mqtt-nats-bridge", path: Program(t, "mqtt-nats-bridge"), args: o.Args}
+	args := o.Args
 	if o.Config != "" {
 		file := filepath.Join(t.TempDir(), "bridge.yaml")
-		b.must(os.WriteFile(file, []byte(o.Config), 0o600))
-		b.args = append(b.args, "--config="+file)
+		require.NoError(t, os.WriteFile(file, []byte(o.Config), 0o600))
+		args = append(slices.Clip(args), "--config="+file)
 	}
-	b.env = append(neutralEnv(os.Environ()), o.Env...)
-	b.start()
-	return b
+	return startProgram(t, "mqtt-nats-bridge", o.Env, args)
 }
 
-// IngestProcess is a process of ingest. It counts as started once it runs.
-type IngestProcess struct{ Process }
-
 // Ingest builds and runs this module's ingest with args. env contains additional variables,
-// KEY=value. Variables of the test's environment do not configure it.
-func Ingest(t testing.TB, env []string, args ...string) *IngestProcess {
+// KEY=value. Variables of the test's environment do not configure it. It counts as started once it
+// runs.
+func Ingest(t testing.TB, env []string, args ...string) *Process {
 	t.Helper()
-	i := &IngestProcess{}
-	i.Process = Process{t: t, name: "ingest", path: Program(t, "ingest"), args: args}
-	i.env = append(neutralEnv(os.Environ()), env...)
-	i.start()
-	return i
+	return startProgram(t, "ingest", env, args)
+}
+
+func startProgram(t testing.TB, name string, env, args []string) *Process {
+	t.Helper()
+	p := &Process{t: t, name: name, path: Program(t, name), args: args, env: append(neutralEnv(os.Environ()), env...)}
+	p.start()
+	return p
 }
 
 // Program builds a program of this module and returns the path of the executable, whose file name is
@@ -60,14 +58,9 @@ func Program(t testing.TB, name string) string {
 
 // neutralEnv returns environ without the variables that configure the programs.
 func neutralEnv(environ []string) []string {
-	var neutral []string
-	for _, pair := range environ {
+	return slices.DeleteFunc(slices.Clone(environ), func(pair string) bool {
 		name, _, _ := strings.Cut(pair, "=")
-		if name == "NATS_URL" || name == "MQTT_URL" || name == "DATABASE_URL" || name == "COLUMNS" ||
-			strings.HasPrefix(name, "BRIDGE_") || strings.HasPrefix(name, "INGEST_") || strings.HasPrefix(name, "PG") {
-			continue
-		}
-		neutral = append(neutral, pair)
-	}
-	return neutral
+		return name == "NATS_URL" || name == "MQTT_URL" || name == "DATABASE_URL" || name == "COLUMNS" ||
+			strings.HasPrefix(name, "BRIDGE_") || strings.HasPrefix(name, "INGEST_") || strings.HasPrefix(name, "PG")
+	})
 }

@@ -6,19 +6,19 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 // builds contains the programs that this test binary has built, by flags and package.
 var builds sync.Map // string → func() (string, error)
 
 // build returns the path of the executable of a main package of this module.
-func build(t testing.TB, pkg string) string {
+func build(t testing.TB, pkg string, flags ...string) string {
 	t.Helper()
 	program(t, "go")
-	path, err := Executable(pkg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	path, err := Executable(pkg, flags...)
+	require.NoError(t, err)
 	return path
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/testrun"
 )
@@ -24,13 +25,11 @@ type NATSCluster struct {
 	js natsjs.JetStream
 }
 
-const clusterSize = 3
-
 // Cluster starts three nats-servers with JetStream and waits until they have elected a leader.
 func Cluster(t testing.TB) *NATSCluster {
 	t.Helper()
 	c := &NATSCluster{t: t}
-	routes := make([]string, clusterSize)
+	routes := make([]string, 3)
 	for i := range routes {
 		routes[i] = testrun.Address(t).String()
 	}
@@ -47,13 +46,10 @@ func Cluster(t testing.TB) *NATSCluster {
 	nc, err := nats.Connect(c.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
 		// A frozen node does not close its connections, so pings must detect it.
 		nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2), nats.Timeout(testrun.Timeout))
-	if err != nil {
-		t.Fatalf("connect to the cluster: %v", err)
-	}
+	require.NoError(t, err, "connect to the cluster")
 	t.Cleanup(nc.Close)
-	if c.js, err = natsjs.New(nc); err != nil {
-		t.Fatal(err)
-	}
+	c.js, err = natsjs.New(nc)
+	require.NoError(t, err)
 	c.await("a leader of the cluster", func(ctx context.Context) error {
 		_, err := c.js.AccountInfo(ctx)
 		return err

@@ -12,10 +12,7 @@ import (
 // 1.2.3-test. It runs in an empty directory, without the configuration of the user's environment.
 func Command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
-	path, err := Executable(".", "-ldflags=-X main.version=1.2.3-test -X main.commit=0123abcd -X main.date=2026-01-02T03:04:05Z")
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := build(t, ".", "-ldflags=-X main.version=1.2.3-test -X main.commit=0123abcd -X main.date=2026-01-02T03:04:05Z")
 	cmd := exec.Command(path, args...)
 	cmd.Dir, cmd.Env = t.TempDir(), neutralEnv(os.Environ())
 	return cmd

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"mqtt-nats-bridge/internal/testrun"
 )
 
@@ -87,7 +89,9 @@ func (m *MosquittoProcess) config(dir string) string {
 		lines = append(lines, "cafile "+o.CAFile, "certfile "+o.CertFile, "keyfile "+o.KeyFile,
 			"require_certificate true", "use_identity_as_username true")
 	case o.Username != "":
-		lines = append(lines, "allow_anonymous false", "password_file "+m.passwords(dir))
+		passwords := filepath.Join(dir, "passwords")
+		MosquittoPasswords(m.t, passwords, o.Username, o.Password)
+		lines = append(lines, "allow_anonymous false", "password_file "+passwords)
 	default:
 		lines = append(lines, "allow_anonymous true")
 	}
@@ -95,20 +99,12 @@ func (m *MosquittoProcess) config(dir string) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-func (m *MosquittoProcess) passwords(dir string) string {
-	file := filepath.Join(dir, "passwords")
-	MosquittoPasswords(m.t, file, m.options.Username, m.options.Password)
-	return file
-}
-
 // MosquittoPasswords writes a password file with one user. It uses mosquitto's tool, because the hash
 // format differs between versions.
 func MosquittoPasswords(t testing.TB, file, user, password string) {
 	t.Helper()
 	out, err := exec.Command(program(t, "mosquitto_passwd"), "-c", "-b", file, user, password).CombinedOutput()
-	if err != nil {
-		t.Fatalf("write password file: %v\n%s", err, out)
-	}
+	require.NoError(t, err, "write password file: %s", out)
 }
 
 // serves checks for the line that mosquitto logs once its listeners are open. A successful dial alone

@@ -1,13 +1,14 @@
 package peers
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/pki"
 	"mqtt-nats-bridge/internal/testrun"
@@ -98,18 +99,12 @@ func NATSTLS(t testing.TB) (config, ca string) {
 	t.Helper()
 	dir := t.TempDir()
 	authority, err := pki.New()
-	if err == nil {
-		ca, err = authority.WriteCA(dir)
-	}
-	var files pki.Files
-	if err == nil {
-		var cert tls.Certificate
-		if cert, err = authority.Server("127.0.0.1"); err == nil {
-			files, err = pki.Write(dir, "nats", cert)
-		}
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
+	ca, err = authority.WriteCA(dir)
+	require.NoError(t, err)
+	cert, err := authority.Server()
+	require.NoError(t, err)
+	files, err := pki.Write(dir, "nats", cert)
+	require.NoError(t, err)
 	return fmt.Sprintf("tls { cert_file: %q, key_file: %q }\n", files.Cert, files.Key), ca
 }

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"mqtt-nats-bridge/internal/testrun"
 )
 
@@ -26,7 +28,6 @@ type PostgresProcess struct {
 	Addr string
 
 	data string
-	as   *syscall.Credential // nil: the user who runs the test
 }
 
 // Postgres starts a PostgreSQL in a temporary directory on a free port of 127.0.0.1. settings are
@@ -39,29 +40,21 @@ func Postgres(t testing.TB, settings ...string) *PostgresProcess {
 	removeStale(dir)
 	// t.TempDir is not used, because only the test's user can access its parent directory.
 	data, err := os.MkdirTemp(dir, fmt.Sprintf("%s%d-", clusterPrefix, os.Getpid()))
-	if err != nil {
-		t.Fatalf("create a database cluster: %v", err)
-	}
+	require.NoError(t, err, "create a database cluster")
 	t.Cleanup(func() { _ = os.RemoveAll(data) })
 	addr := testrun.Address(t)
 	p := &PostgresProcess{data: data, Addr: addr.String()}
 	p.URL = "postgres://postgres@" + p.Addr + "/postgres?sslmode=disable"
-	p.Process = Process{t: t, name: "postgres", path: server}
-	p.ready = p.serves
+	p.Process = Process{t: t, name: "postgres", path: server, ready: p.serves, stopSignal: syscall.SIGINT}
 	p.must(p.dropRoot())
 	cmd := exec.Command(initdb, "--pgdata="+p.data, "--username=postgres", "--auth=trust",
 		"--encoding=UTF8", "--locale=C", "--wal-segsize=1", "--no-sync", "--no-instructions")
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.as}
 	cmd.Dir = p.data
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("create a database cluster: %v\n%s", err, out)
-	}
-	if p.child = dieWithParent(); p.child == nil {
-		p.child = &syscall.SysProcAttr{}
-	}
-	p.child.Credential = p.as
-	p.env = append(os.Environ(), "LC_ALL=C")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "create a database cluster: %s", out)
+	p.env = cmd.Env
 	p.args = []string{"-D", p.data, "-p", strconv.Itoa(addr.Port), "-c", "listen_addresses=127.0.0.1",
 		"-c", "unix_socket_directories=", "-c", "logging_collector=off",
 		// Segments in the server's directory, because POSIX segments outlive a killed server.
@@ -129,21 +122,6 @@ func (p *PostgresProcess) serves() error {
 		return errors.New("it has not logged that it accepts connections")
 	}
 	return nil
-}
-
-// Stop shuts the server down without waiting for clients (SIGINT, "fast"), and returns its exit code.
-func (p *PostgresProcess) Stop() int {
-	p.t.Helper()
-	r := p.running
-	p.must(p.end(syscall.SIGINT))
-	return r.State().ExitCode()
-}
-
-// Restart stops the server and starts it again on the same port.
-func (p *PostgresProcess) Restart() {
-	p.t.Helper()
-	p.Stop()
-	p.Start()
 }
 
 // postgresProgram returns the path of a program of PostgreSQL. It searches PATH, then Debian's

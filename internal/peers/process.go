@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"cmp"
 	"fmt"
 	"os/exec"
 	"syscall"
@@ -18,15 +19,15 @@ type Process struct {
 	name string
 	path string
 	args []string
-	env  []string // nil: the test's own
-	// child contains the attributes of the child process; nil: it dies with the test binary.
-	child *syscall.SysProcAttr
-	log   Log
+	env  []string            // nil: the test's own
+	as   *syscall.Credential // nil: the user who runs the test
+	log  Log
 	// ready returns nil once the process serves.
 	ready func() error
 
 	// startTimeout bounds the start if it is longer than testrun.Timeout.
 	startTimeout time.Duration
+	stopSignal   syscall.Signal // 0: SIGTERM
 
 	running *run
 }
@@ -74,10 +75,8 @@ func (p *Process) spawn() (*run, error) {
 	cmd := exec.Command(p.path, p.args...)
 	cmd.Env = p.env
 	cmd.Stdout, cmd.Stderr = &p.log, &p.log
-	cmd.SysProcAttr = p.child
-	if p.child == nil {
-		cmd.SysProcAttr = dieWithParent()
-	}
+	cmd.SysProcAttr = dieWithParent()
+	cmd.SysProcAttr.Credential = p.as
 	// A grandchild that keeps the pipe open must not block Wait.
 	cmd.WaitDelay = time.Second
 	from := len(p.log.String())
@@ -110,17 +109,6 @@ func (p *Process) must(err error) {
 	}
 }
 
-// signal sends a signal to this process only, by pid.
-func (p *Process) signal(s syscall.Signal) error {
-	if p.running == nil {
-		return fmt.Errorf("signal %s: it is not running", p.name)
-	}
-	if err := p.running.Signal(s); err != nil {
-		return fmt.Errorf("signal %s: %w", p.name, err)
-	}
-	return nil
-}
-
 // end sends a signal that ends the process, and waits for the end. It is not an error if the process
 // has already ended by itself.
 func (p *Process) end(s syscall.Signal) error {
@@ -134,12 +122,12 @@ func (p *Process) end(s syscall.Signal) error {
 	return nil
 }
 
-// Stop ends the process with SIGTERM, waits for its end and returns its exit code. The code is -1 if
-// the signal itself killed it.
+// Stop ends the process with SIGTERM, PostgreSQL with SIGINT ("fast": without waiting for clients). It
+// waits for the end and returns the exit code, which is -1 if the signal itself killed the process.
 func (p *Process) Stop() int {
 	p.t.Helper()
 	r := p.running
-	p.must(p.end(syscall.SIGTERM))
+	p.must(p.end(cmp.Or(p.stopSignal, syscall.SIGTERM)))
 	return r.State().ExitCode()
 }
 
@@ -155,7 +143,7 @@ func (p *Process) Start() {
 	p.must(p.launch())
 }
 
-// Restart stops the process with SIGTERM and starts it again.
+// Restart stops the process and starts it again.
 func (p *Process) Restart() {
 	p.t.Helper()
 	p.Stop()
@@ -166,20 +154,25 @@ func (p *Process) Restart() {
 // but it does not answer. Thaw resumes it.
 func (p *Process) Freeze() {
 	p.t.Helper()
-	p.must(p.signal(syscall.SIGSTOP))
+	p.Signal(syscall.SIGSTOP)
 	p.must(awaitStopped(p.running.PID()))
 }
 
 // Thaw resumes a process after Freeze.
 func (p *Process) Thaw() {
 	p.t.Helper()
-	p.must(p.signal(syscall.SIGCONT))
+	p.Signal(syscall.SIGCONT)
 }
 
-// Signal sends any signal to the process.
+// Signal sends any signal to this process only, by pid.
 func (p *Process) Signal(s syscall.Signal) {
 	p.t.Helper()
-	p.must(p.signal(s))
+	if p.running == nil {
+		p.t.Fatalf("signal %s: it is not running", p.name)
+	}
+	if err := p.running.Signal(s); err != nil {
+		p.must(fmt.Errorf("signal %s: %w", p.name, err))
+	}
 }
 
 // Wait waits until the process ends by itself, and returns its exit code.

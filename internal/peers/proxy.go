@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"mqtt-nats-bridge/internal/testrun"
 )
 
@@ -82,9 +84,7 @@ func (l *link) cut() {
 func Proxy(t testing.TB, target string) *TCPProxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("open proxy listener: %v", err)
-	}
+	require.NoError(t, err, "open proxy listener")
 	p := &TCPProxy{
 		Addr: l.Addr().String(), target: target, listener: l,
 		links: make(map[*link]struct{}), changed: make(chan struct{}),
@@ -154,14 +154,9 @@ func (p *TCPProxy) copy(l *link, to, from net.Conn, way int) error {
 	buf := make([]byte, 32<<10)
 	dead := false
 	for {
-		imp, changed := p.impairment(way)
-		if imp.Hold && !dead {
-			select {
-			case <-changed:
-			case <-l.ended:
-				return net.ErrClosed
-			}
-			continue
+		imp, err := p.await(l, way, dead)
+		if err != nil {
+			return err
 		}
 		chunk := buf
 		if imp.Rate > 0 {
@@ -170,7 +165,7 @@ func (p *TCPProxy) copy(l *link, to, from net.Conn, way int) error {
 		n, err := from.Read(chunk)
 		// The impairment may have changed during the read.
 		if n > 0 && !dead {
-			if imp, err := p.await(l, way); err != nil {
+			if imp, err := p.await(l, way, false); err != nil {
 				return err
 			} else if dead = imp.Vanish; !dead {
 				pause := imp.Latency
@@ -197,17 +192,14 @@ func (p *TCPProxy) copy(l *link, to, from net.Conn, way int) error {
 	}
 }
 
-func (p *TCPProxy) impairment(way int) (Impairment, <-chan struct{}) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.impairments[way], p.changed
-}
-
-// await waits until bytes may be forwarded, and returns the impairment.
-func (p *TCPProxy) await(l *link, way int) (Impairment, error) {
+// await waits until bytes may be forwarded, and returns the impairment. It does not wait for a dead
+// connection, which forwards nothing.
+func (p *TCPProxy) await(l *link, way int, dead bool) (Impairment, error) {
 	for {
-		imp, changed := p.impairment(way)
-		if !imp.Hold {
+		p.mu.Lock()
+		imp, changed := p.impairments[way], p.changed
+		p.mu.Unlock()
+		if !imp.Hold || dead {
 			return imp, nil
 		}
 		select {

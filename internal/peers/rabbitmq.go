@@ -25,10 +25,7 @@ func RabbitMQ(t testing.TB) *RabbitMQProcess {
 	const pattern = "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server"
 	found, _ := filepath.Glob(pattern) // the pattern is valid
 	if len(found) == 0 {
-		if os.Getenv("BRIDGE_REQUIRE_PEERS") == "1" {
-			t.Fatalf("BRIDGE_REQUIRE_PEERS is set, and %s does not exist", pattern)
-		}
-		t.Skipf("%s does not exist", pattern)
+		missing(t, pattern+" does not exist")
 	}
 	dir, mapper := t.TempDir(), testrun.Address(t)
 	epmd := &Process{t: t, name: "epmd", path: program(t, "epmd")}

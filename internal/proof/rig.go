@@ -30,7 +30,7 @@ type Rig struct {
 	Cluster    *peers.NATSCluster
 	// NATSProxies contains the proxies between the bridge and each nats-server.
 	NATSProxies []*peers.TCPProxy
-	Bridge      *peers.BridgeProcess
+	Bridge      *peers.Process
 	JS          natsjs.JetStream
 	stateDir    string
 	Marker      string     // topic of the marker
@@ -277,7 +277,7 @@ func (r *Rig) Finish(l *Load) Verdict {
 
 // GetPage requests a page of the bridge's admin endpoint. It finds the address in the log, after
 // byte from.
-func GetPage(t testing.TB, bridge *peers.BridgeProcess, from int, path string, into any) int {
+func GetPage(t testing.TB, bridge *peers.Process, from int, path string, into any) int {
 	t.Helper()
 	const listening = `"address":"`
 	end := bridge.Log().Await(t, from, listening)

@@ -198,7 +198,7 @@ func testSessionUsedByAnotherProcess(t *testing.T) {
 	testrun.SkipQuick(t, "real brokers, up to 90,000 messages")
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true})
 	a := proof.NewRig(t, proof.RigOptions{Broker: m.Addr, Env: []string{"BRIDGE_ADMIN_LISTEN=127.0.0.1:0"}})
-	inFlight := func(b *peers.BridgeProcess) int {
+	inFlight := func(b *peers.Process) int {
 		var status struct {
 			Totals struct {
 				InFlight int `json:"in_flight"`

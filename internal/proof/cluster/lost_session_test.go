@@ -51,7 +51,7 @@ func TestOrderAfterALostSession(t *testing.T) {
 		}
 	}
 	proof.Eventually(t, func() bool {
-		require.Equal(t, http.StatusOK, proof.GetPage(t, a.BridgeProcess, 0, "/status", &status))
+		require.Equal(t, http.StatusOK, proof.GetPage(t, a.Process, 0, "/status", &status))
 		return stored()+status.Totals.InFlight >= 4000
 	}, func() any { return status })
 	held := status.Totals.InFlight

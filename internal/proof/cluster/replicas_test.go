@@ -37,7 +37,7 @@ type fleetRig struct {
 
 // replica is one bridge process of the fleet.
 type replica struct {
-	*peers.BridgeProcess
+	*peers.Process
 	name   string
 	broker *peers.TCPProxy
 	nats   links
@@ -100,7 +100,7 @@ func (r *fleetRig) startShare(name, partitions string) *replica {
 		p.nats = append(p.nats, peers.Proxy(r.t, s.Addr))
 		urls = append(urls, "nats://"+p.nats[len(p.nats)-1].Addr)
 	}
-	p.BridgeProcess = peers.Bridge(r.t, peers.BridgeOptions{Args: []string{"run"}, Env: append([]string{
+	p.Process = peers.Bridge(r.t, peers.BridgeOptions{Args: []string{"run"}, Env: append([]string{
 		"MQTT_URL=mqtt://" + p.broker.Addr,
 		"NATS_URL=" + strings.Join(urls, ","),
 		"BRIDGE_LANES_PARTITIONS=" + partitions,
@@ -384,7 +384,7 @@ func TestReplicaWithoutBroker(t *testing.T) {
 			b.broker.Down()
 			r.awaitShares(a)
 			b.Log().Await(t, 0, "broker unreachable from this replica, on standby")
-			require.Equal(t, http.StatusServiceUnavailable, proof.GetPage(t, b.BridgeProcess, 0, "/readyz", &ready))
+			require.Equal(t, http.StatusServiceUnavailable, proof.GetPage(t, b.Process, 0, "/readyz", &ready))
 			// Each replica reaches the broker through its own proxy, so the addresses differ.
 			ready.Problems = slices.DeleteFunc(ready.Problems, func(p daemon.Problem) bool { return strings.Contains(p.Problem, "connects to another broker") })
 			require.Len(t, ready.Problems, 1, "%+v", ready)

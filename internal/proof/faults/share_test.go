@@ -17,7 +17,7 @@ import (
 
 // sharing starts a bridge with the given numbers of active and retiring lanes in a $share
 // group, and waits until all are connected.
-func sharing(t testing.TB, broker *peers.MosquittoProcess, natsURL, state string, lanes, retiring int) *peers.BridgeProcess {
+func sharing(t testing.TB, broker *peers.MosquittoProcess, natsURL, state string, lanes, retiring int) *peers.Process {
 	t.Helper()
 	b := peers.Bridge(t, peers.BridgeOptions{Args: []string{"run"}, Env: []string{
 		"MQTT_URL=mqtt://" + broker.Addr, "NATS_URL=" + natsURL,

@@ -26,7 +26,7 @@ type leafRig struct {
 	broker *peers.MosquittoProcess
 	hub    *peers.NATSProcess
 	link   *peers.TCPProxy
-	bridge *peers.BridgeProcess
+	bridge *peers.Process
 	js     natsjs.JetStream // the hub's
 	said   int
 }
