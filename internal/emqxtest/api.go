@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
@@ -163,5 +162,5 @@ func answer(w http.ResponseWriter, v any) {
 func refuse(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"code": strings.ToUpper(code), "message": message})
+	_ = json.NewEncoder(w).Encode(map[string]string{"code": code, "message": message})
 }

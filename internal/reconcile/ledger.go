@@ -1,7 +1,6 @@
 package reconcile
 
 import (
-	"cmp"
 	"math"
 	"slices"
 	"sync"
@@ -217,7 +216,7 @@ func (l *Ledger) Lost() []Finding {
 			}
 		}
 	}
-	slices.SortStableFunc(lost, func(a, b Finding) int { return cmp.Compare(a.At.UnixNano(), b.At.UnixNano()) })
+	slices.SortStableFunc(lost, func(a, b Finding) int { return a.At.Compare(b.At) })
 	return lost
 }
 
