@@ -45,14 +45,11 @@ func Run(t *testing.T, f Fault, what string, o LoadOptions) Verdict {
 		f.Inject(r)
 	}
 	v := r.Finish(l)
-	Report(f.title(), what, v)
+	title := f.Name
+	if f.Times > 1 {
+		title = fmt.Sprintf("%s × %d", f.Name, f.Times)
+	}
+	Report(title, what, v)
 	t.Log(v)
 	return v
-}
-
-func (f Fault) title() string {
-	if f.Times > 1 {
-		return fmt.Sprintf("%s × %d", f.Name, f.Times)
-	}
-	return f.Name
 }

@@ -58,14 +58,11 @@ type Load struct {
 	acks    int    // number of messages acknowledged at least once
 	// sends and pubacks count the publishes and PUBACKs of each message.
 	sends, pubacks []uint8
-	inFlight       [1 << 16]flight // by packet id
-	packets        int             // packet ids used
-	unacked        int             // packets in flight
-	err            error           // reason of a premature end
+	inFlight       [1 << 16]int // message plus 1 by packet id; 0: none
+	packets        int          // packet ids used
+	unacked        int          // packets in flight
+	err            error        // reason of a premature end
 }
-
-// flight is a PUBLISH without its PUBACK.
-type flight struct{ message int } // plus 1; 0: none
 
 // StartLoad connects and publishes the messages that Release allows. The load stops with the test.
 func StartLoad(t testing.TB, o LoadOptions) *Load {
@@ -156,7 +153,7 @@ func (l *Load) redial() bool {
 			continue
 		}
 		l.mu.Lock()
-		l.conn, l.inFlight, l.unacked = conn, [1 << 16]flight{}, 0
+		l.conn, l.inFlight, l.unacked = conn, [1 << 16]int{}, 0
 		if l.err != nil {
 			conn.Close()
 		}
@@ -201,13 +198,12 @@ func (l *Load) acknowledgements(conn net.Conn) error {
 func (l *Load) puback(id uint16) (all bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f := l.inFlight[id]
-	if f.message == 0 {
+	message := l.inFlight[id] - 1
+	if message < 0 {
 		return false, fmt.Errorf("read PUBACK: no message in flight with packet id %d", id)
 	}
-	l.inFlight[id] = flight{}
+	l.inFlight[id] = 0
 	l.unacked--
-	message := f.message - 1
 	if l.pubacks[message] == 0 {
 		l.acks++
 	}

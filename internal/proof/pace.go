@@ -103,7 +103,7 @@ func (l *Load) take(next, n int, gone func() bool) (todo sending, waited bool, _
 		for range each {
 			id := PacketID(l.packets)
 			todo.flights = append(todo.flights, outgoing{todo.next, id, l.sends[todo.next] > 0, l.sends[todo.next]})
-			l.inFlight[id] = flight{todo.next + 1}
+			l.inFlight[id] = todo.next + 1
 			l.sends[todo.next]++
 			l.packets++
 			l.unacked++

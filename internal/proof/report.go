@@ -18,12 +18,6 @@ type row struct {
 	verdict     Verdict
 }
 
-func (r *report) add(fault, load string, v Verdict) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.rows = append(r.rows, row{fault, load, v})
-}
-
 // String returns a Markdown table, ordered by fault, for docs/faults.md.
 func (r *report) String() string {
 	r.mu.Lock()

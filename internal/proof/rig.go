@@ -122,14 +122,8 @@ func NewRig(t testing.TB, o RigOptions) *Rig {
 // logTail is the size of the end of a log that a failure prints, in bytes.
 const logTail = 4 << 10
 
-// Log is the output of a process.
-type Log interface {
-	String() string
-	Tail(n int) string
-}
-
 // RequireSays fails the test with the end of the log if the log does not contain the text.
-func RequireSays(t testing.TB, log Log, text string) {
+func RequireSays(t testing.TB, log *peers.Log, text string) {
 	t.Helper()
 	if !strings.Contains(log.String(), text) {
 		require.FailNow(t, "the log does not contain the text", "%s\n%s", text, log.Tail(logTail))
@@ -137,7 +131,7 @@ func RequireSays(t testing.TB, log Log, text string) {
 }
 
 // RequireNeverSays fails the test with the line if the log contains the text.
-func RequireNeverSays(t testing.TB, log Log, text string) {
+func RequireNeverSays(t testing.TB, log *peers.Log, text string) {
 	t.Helper()
 	for line := range strings.Lines(log.String()) {
 		require.NotContains(t, line, text)

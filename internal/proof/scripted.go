@@ -176,32 +176,11 @@ func (w *packetWriter) write(p []byte) error {
 	return err
 }
 
-// unacknowledged returns the messages without a PUBACK, in the order of their first delivery.
-func (b *ScriptedBroker) unacknowledged() (all []int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for i := range b.sent {
-		if b.pubacks[i] == 0 {
-			all = append(all, i)
-		}
-	}
-	return all
-}
-
-func (b *ScriptedBroker) packet(message int, dup bool) []byte {
-	return b.appendPublish(nil, outgoing{message: message, packetID: PacketID(message), dup: dup})
-}
-
 // deliver redelivers unacknowledged messages and continues with new ones, at the load's rate.
 func (b *ScriptedBroker) deliver(out *packetWriter, present bool) error {
 	if present {
-		for _, message := range b.unacknowledged() {
-			if err := out.write(b.packet(message, true)); err != nil {
-				return err
-			}
-			b.mu.Lock()
-			b.counts.Redelivered++
-			b.mu.Unlock()
+		if err := b.resend(out); err != nil {
+			return err
 		}
 	}
 	b.mu.Lock()
@@ -238,7 +217,7 @@ func (b *ScriptedBroker) first(message int, out *packetWriter) error {
 	}
 	b.sent, b.sends[message] = message+1, 1
 	b.mu.Unlock()
-	if _, err := out.conn.Write(b.packet(message, false)); err != nil {
+	if _, err := out.conn.Write(b.appendPublish(nil, outgoing{message: message, packetID: PacketID(message)})); err != nil {
 		return err
 	}
 	if b.Between != nil {
@@ -261,7 +240,7 @@ func (b *ScriptedBroker) repeat(out *packetWriter, ended <-chan struct{}) {
 	}
 }
 
-// resend redelivers unacknowledged messages in one write. It handles no PUBACK in between, like a
+// resend redelivers unacknowledged messages in order, in one write. It handles no PUBACK in between, like a
 // broker that serves a connection with one process (EMQX), so a PUBACK in transit crosses the
 // redelivery. With one write per packet, each PUBACK would wait behind another packet, which would
 // slow down the broker on a busy machine.

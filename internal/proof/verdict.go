@@ -17,14 +17,8 @@ import (
 
 // Stored is one message in the stream.
 type Stored struct {
-	Subject string
+	reconcile.Copy
 	Message uint64 // the number in its payload
-	id      string // Nats-Msg-Id
-	At      time.Time
-}
-
-func (s Stored) String() string {
-	return fmt.Sprintf("message %d of %s, id %s, at %s", s.Message, s.Subject, s.id, s.At.UTC().Format("15:04:05.000"))
 }
 
 // Verdict is the result of a reconciliation.
@@ -43,13 +37,12 @@ func (l *Load) ledger(all []Stored) *reconcile.Ledger {
 			books.Acked(i%l.Devices, i/l.Devices, time.Time{})
 		}
 	}
-	for place, s := range all {
-		c := reconcile.Copy{Subject: s.Subject, ID: s.id, At: s.At, Place: uint64(place)}
+	for _, s := range all {
 		if s.Message >= uint64(l.sent) || s.Subject != l.subject(int(s.Message)%l.Devices) {
-			books.Foreign(-1, -1, c)
+			books.Foreign(-1, -1, s.Copy)
 			continue
 		}
-		books.Stored(int(s.Message)%l.Devices, int(s.Message)/l.Devices, c)
+		books.Stored(int(s.Message)%l.Devices, int(s.Message)/l.Devices, s.Copy)
 	}
 	return books
 }
@@ -81,15 +74,12 @@ func (l *Load) Reconcile(all []Stored) Verdict {
 		sent[l.subject(i%l.Devices)] += int(l.sends[i])
 		acked[l.subject(i%l.Devices)] += int(l.pubacks[i])
 	}
-	v := Verdict{}
+	var gap time.Duration
 	for i, s := range all {
 		have[s.Subject]++
-		if i > 0 {
-			v.Gap = max(v.Gap, s.At.Sub(all[i-1].At))
-		}
+		gap = max(gap, s.At.Sub(all[max(i-1, 0)].At))
 	}
-	gap := v.Gap
-	v = reconcile.Indistinct(sent, acked, have)
+	v := reconcile.Indistinct(sent, acked, have)
 	v.Sent, v.Acked, v.Gap = l.sent, l.acks, gap
 	return v
 }
@@ -108,7 +98,9 @@ func ReadLoad(t testing.TB, js natsjs.JetStream, stream string) []Stored {
 		if strings.HasPrefix(m.Subject(), "tenant.proof.device.marker.") || strings.HasPrefix(m.Subject(), PartitionMarker) {
 			return
 		}
-		s := Stored{Subject: m.Subject(), Message: ^uint64(0), id: m.Headers().Get(natsjs.MsgIDHeader), At: meta.Timestamp}
+		s := Stored{Message: ^uint64(0), Copy: reconcile.Copy{
+			Subject: m.Subject(), ID: m.Headers().Get(natsjs.MsgIDHeader), At: meta.Timestamp, Place: meta.Sequence.Stream,
+		}}
 		if len(m.Data()) >= 8 {
 			s.Message = binary.BigEndian.Uint64(m.Data())
 		}

@@ -10,6 +10,7 @@ import (
 
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/reconcile"
 	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/streams"
 )
@@ -161,7 +162,7 @@ func (d *tables) reconcile(l *proof.Load) proof.Verdict {
 	var number uint64
 	var tenant, name string
 	_, err = pgx.ForEachRow(rows, []any{&number, &tenant, &name}, func() error {
-		all = append(all, proof.Stored{Message: number, Subject: "tenant." + tenant + ".device." + name + ".telemetry"})
+		all = append(all, proof.Stored{Message: number, Copy: reconcile.Copy{Subject: "tenant." + tenant + ".device." + name + ".telemetry"}})
 		return nil
 	})
 	require.NoError(d.t, err)
