@@ -3,6 +3,7 @@
 package ingestbench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,14 +39,12 @@ type Options struct {
 }
 
 func (o *Options) setDefaults() {
-	for _, d := range []struct {
-		field *int
-		value int
-	}{{&o.Messages, 200_000}, {&o.Devices, 1000}, {&o.Size, 256}, {&o.Rounds, 3}, {&o.Workers, 4}, {&o.Batch, 500}} {
-		if *d.field == 0 {
-			*d.field = d.value
-		}
-	}
+	o.Messages = cmp.Or(o.Messages, 200_000)
+	o.Devices = cmp.Or(o.Devices, 1000)
+	o.Size = cmp.Or(o.Size, 256)
+	o.Rounds = cmp.Or(o.Rounds, 3)
+	o.Workers = cmp.Or(o.Workers, 4)
+	o.Batch = cmp.Or(o.Batch, 500)
 }
 
 // result is the result of one round.

@@ -33,13 +33,10 @@ func Assign(partitions, replicas []string, owners map[string]string) map[string]
 		}
 		rest = append(rest, p)
 	}
-	next := 0
 	for _, p := range rest {
-		for left[replicas[next]] == 0 {
-			next++
-		}
-		left[replicas[next]]--
-		share[p] = replicas[next]
+		id := replicas[slices.IndexFunc(replicas, func(id string) bool { return left[id] > 0 })]
+		left[id]--
+		share[p] = id
 	}
 	return share
 }

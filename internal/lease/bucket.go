@@ -43,31 +43,22 @@ const maxBytes = 1 << 20
 
 // Open implements [Store].
 func (b *Bucket) Open(ctx context.Context) (time.Duration, error) {
-	bucket, ttl, err := b.find(ctx)
-	if err != nil {
-		return 0, err
-	}
-	b.kv = bucket
-	return ttl, nil
-}
-
-func (b *Bucket) find(ctx context.Context) (natsjs.KeyValue, time.Duration, error) {
 	bucket, err := b.opts.JS.KeyValue(ctx, b.opts.Name)
 	if errors.Is(err, natsjs.ErrBucketNotFound) {
 		if !b.opts.Create {
-			return nil, 0, b.missing()
+			return 0, b.missing()
 		}
 		bucket, err = b.create(ctx)
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("open the bucket %s: %w", b.opts.Name, conn.Disconnected(err))
+		return 0, fmt.Errorf("open the bucket %s: %w", b.opts.Name, conn.Disconnected(err))
 	}
 	status, err := bucket.Status(ctx)
 	if err != nil {
-		return nil, 0, fmt.Errorf("read the settings of bucket %s: %w", b.opts.Name, conn.Disconnected(err))
+		return 0, fmt.Errorf("read the settings of bucket %s: %w", b.opts.Name, conn.Disconnected(err))
 	}
-	ttl := status.TTL()
-	return bucket, ttl, CheckTTL(b.opts.Name, ttl)
+	b.kv = bucket
+	return status.TTL(), CheckTTL(b.opts.Name, status.TTL())
 }
 
 // CheckTTL reports a TTL that leases cannot use: a lease that never expires would keep its
@@ -107,8 +98,7 @@ func (b *Bucket) Follow(ctx context.Context, entries chan<- Entry) error {
 		Reader: &reader{prefix: b.opts.Stem + ".", send: send},
 		Probe:  min(2*time.Second, b.opts.TTL/4),
 	}).Follow(ctx)
-	var missing *kv.MissingError
-	if errors.As(err, &missing) {
+	if _, ok := errors.AsType[*kv.MissingError](err); ok {
 		return b.missing()
 	}
 	return err

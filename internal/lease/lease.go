@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -135,7 +136,7 @@ func (c *Coordinator) renew(ctx context.Context, l *Lease) error {
 		return err
 	}
 	var r Record
-	if decode(e.Value, &r) && r.Owner == c.opts.Replica.ID {
+	if json.Unmarshal(e.Value, &r) == nil && r.Owner == c.opts.Replica.ID {
 		// An earlier write was stored although it seemed to fail.
 		return c.write(ctx, l, c.record(l), e.Revision)
 	}

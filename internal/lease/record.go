@@ -57,5 +57,3 @@ func encode(v any) []byte {
 	}
 	return b
 }
-
-func decode(b []byte, v any) bool { return json.Unmarshal(b, v) == nil }

@@ -100,8 +100,8 @@ func (v *view) apply(e Entry, now time.Time) {
 func (v *view) alive(now time.Time) []seenReplica {
 	var all []seenReplica
 	for _, id := range slices.Sorted(maps.Keys(v.replicas)) {
-		if r := v.replicas[id]; now.Sub(r.at) < v.ttl {
-			all = append(all, r)
+		if v.knows(id, now) {
+			all = append(all, v.replicas[id])
 		}
 	}
 	return all

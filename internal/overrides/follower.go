@@ -99,10 +99,6 @@ func (f *Follower) Put(key string, value []byte, _ uint64) {
 		return
 	}
 	f.refusals.Accept(key)
-	f.set(key, override)
-}
-
-func (f *Follower) set(key string, override limit.Override) {
 	f.table()[key] = override
 	if f.next == nil {
 		f.changed = append(f.changed, key)
