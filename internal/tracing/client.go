@@ -12,8 +12,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// client is an [otlptrace.Client] for OTLP over HTTP with protobuf. OpenTelemetry's own clients, even
-// that for HTTP, link gRPC, which adds 5 MB to each program.
+// client sends spans by OTLP over HTTP with protobuf. OpenTelemetry's own clients, even that for HTTP,
+// link gRPC, which adds 5 MB to each program.
 type client struct {
 	url  string
 	http *http.Client
@@ -33,16 +33,10 @@ func newClient(endpoint string) *client {
 	}}
 }
 
-// Start implements [otlptrace.Client].
-func (c *client) Start(context.Context) error { return nil }
-
-// Stop implements [otlptrace.Client].
-func (c *client) Stop(context.Context) error { return nil }
-
-// UploadTraces implements [otlptrace.Client].
-func (c *client) UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpans) error {
-	// TracesData has the same encoding as ExportTraceServiceRequest, whose package links gRPC.
-	body, err := proto.Marshal(&tracepb.TracesData{ResourceSpans: spans})
+// upload sends spans. TracesData has the same encoding as ExportTraceServiceRequest, whose package links
+// gRPC.
+func (c *client) upload(ctx context.Context, spans *tracepb.TracesData) error {
+	body, err := proto.Marshal(spans)
 	if err != nil {
 		return err
 	}

@@ -2,12 +2,15 @@ package tracing
 
 import (
 	"context"
+	"encoding/binary"
+	"math/rand/v2"
 	"strings"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/bridge/verdict"
@@ -15,34 +18,32 @@ import (
 
 // The attributes follow OpenTelemetry's semantic conventions for messaging, as far as these define them.
 
+// flags says that a span is sampled and that the origin of its parent is known.
+const flags = uint32(trace.FlagsSampled) | uint32(tracepb.SpanFlags_SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK)
+
 // Stored records the span of a message in the bridge, from the MQTT socket to JetStream's PubAck. It is
 // for [bridge.Tracing].
 func (e *Exporter) Stored(s *bridge.Span) { e.enqueue((*stored)(s)) }
 
 type stored bridge.Span
 
-func (s *stored) span() *Span {
-	out := &Span{
-		Name: "send", Kind: trace.SpanKindProducer, Trace: s.TraceID, ID: s.SpanID, Start: s.Received, End: s.Settled,
-		Attributes: []attribute.KeyValue{
-			attribute.String("messaging.system", "nats"),
-			attribute.String("messaging.operation.name", "send"),
-			attribute.String("messaging.operation.type", "send"),
-			text("messaging.destination.name", s.Subject),
-			text("messaging.client.id", s.Lane),
-			text("messaging.message.id", s.MessageID),
-			attribute.Int("messaging.message.body.size", s.Size),
-		},
+func (s *stored) span() *tracepb.Span {
+	out := &tracepb.Span{
+		Name: "send", Kind: tracepb.Span_SPAN_KIND_PRODUCER, TraceId: s.TraceID[:], SpanId: s.SpanID[:], Flags: flags,
+		StartTimeUnixNano: uint64(s.Received), EndTimeUnixNano: uint64(max(s.Received, s.Settled)),
+		Attributes: append(messaging("send", s.Subject, s.MessageID, s.Size), text("messaging.client.id", s.Lane)),
+		Status:     &tracepb.Status{},
 	}
 	if s.Pattern != "" {
 		out.Name += " " + s.Pattern
 	}
 	if s.Duplicate {
-		out.Attributes = append(out.Attributes, attribute.Bool("mqttbridge.duplicate", true))
+		out.Attributes = append(out.Attributes, &commonpb.KeyValue{
+			Key: "mqttbridge.duplicate", Value: &commonpb.AnyValue{Value: &commonpb.AnyValue_BoolValue{BoolValue: true}},
+		})
 	}
 	if s.Reason != verdict.Accepted {
-		out.Err = s.Reason.String() + ": " + s.Detail
-		out.Attributes = append(out.Attributes, attribute.String("error.type", s.Reason.String()))
+		fail(out, s.Reason.String()+": "+s.Detail, s.Reason.String())
 	}
 	return out
 }
@@ -73,30 +74,44 @@ func (e *Exporter) Process(p *Processed) {
 	}
 }
 
-func (p *Processed) span() *Span {
-	out := &Span{
-		Name: "process " + p.Stream, Kind: trace.SpanKindConsumer, Trace: p.context.TraceID(), Parent: p.context.SpanID(),
-		Start: p.Begun.UnixNano(), End: p.Ended.UnixNano(),
-		Attributes: []attribute.KeyValue{
-			attribute.String("messaging.system", "nats"),
-			attribute.String("messaging.operation.name", "process"),
-			attribute.String("messaging.operation.type", "process"),
-			text("messaging.destination.name", p.Subject),
-			text("messaging.consumer.group.name", p.Consumer),
-			text("messaging.message.id", p.MessageID),
-			attribute.Int("messaging.message.body.size", p.Size),
-			text("db.collection.name", p.Table),
-		},
+func (p *Processed) span() *tracepb.Span {
+	traceID, parent := p.context.TraceID(), p.context.SpanID()
+	out := &tracepb.Span{
+		Name: "process " + p.Stream, Kind: tracepb.Span_SPAN_KIND_CONSUMER, TraceId: traceID[:], ParentSpanId: parent[:],
+		SpanId:            binary.BigEndian.AppendUint64(nil, rand.Uint64()|1), // 0 would be invalid
+		Flags:             flags | uint32(tracepb.SpanFlags_SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK),
+		StartTimeUnixNano: uint64(p.Begun.UnixNano()), EndTimeUnixNano: uint64(max(p.Begun.UnixNano(), p.Ended.UnixNano())),
+		Attributes: append(messaging("process", p.Subject, p.MessageID, p.Size),
+			text("messaging.consumer.group.name", p.Consumer), text("db.collection.name", p.Table)),
+		Status: &tracepb.Status{},
 	}
 	if p.Err != nil {
-		out.Err = p.Err.Error()
-		out.Attributes = append(out.Attributes, attribute.String("error.type", p.ErrType))
+		fail(out, p.Err.Error(), p.ErrType)
 	}
 	return out
 }
 
-// text returns a string attribute with valid UTF-8. The value comes from devices, and invalid UTF-8 would
-// fail the whole batch.
-func text(key, value string) attribute.KeyValue { return attribute.String(key, valid(value)) }
+// messaging returns the attributes of every span.
+func messaging(operation, subject, id string, size int) []*commonpb.KeyValue {
+	return []*commonpb.KeyValue{
+		text("messaging.system", "nats"),
+		text("messaging.operation.name", operation),
+		text("messaging.operation.type", operation),
+		text("messaging.destination.name", subject),
+		text("messaging.message.id", id),
+		{Key: "messaging.message.body.size", Value: &commonpb.AnyValue{Value: &commonpb.AnyValue_IntValue{IntValue: int64(size)}}},
+	}
+}
 
+// fail marks a span as failed. kind is the type of the error in one word.
+func fail(s *tracepb.Span, reason, kind string) {
+	s.Status = &tracepb.Status{Code: tracepb.Status_STATUS_CODE_ERROR, Message: valid(reason)}
+	s.Attributes = append(s.Attributes, text("error.type", kind))
+}
+
+func text(key, value string) *commonpb.KeyValue {
+	return &commonpb.KeyValue{Key: key, Value: &commonpb.AnyValue{Value: &commonpb.AnyValue_StringValue{StringValue: valid(value)}}}
+}
+
+// valid returns a text with valid UTF-8. It comes from devices, and invalid UTF-8 would fail the whole batch.
 func valid(s string) string { return strings.ToValidUTF8(s, "?") }

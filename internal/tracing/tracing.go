@@ -7,7 +7,7 @@ package tracing
 
 import (
 	"context"
-	"math/rand/v2"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,11 +15,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/sdk/resource"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/trace"
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	resourcepb "go.opentelemetry.io/proto/otlp/resource/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"mqtt-nats-bridge/internal/health"
 )
@@ -45,20 +44,6 @@ type Options struct {
 	Log              zerolog.Logger
 }
 
-// Span is one span to export.
-type Span struct {
-	Name   string
-	Kind   trace.SpanKind
-	Trace  trace.TraceID
-	ID     trace.SpanID // zero: a random one
-	Parent trace.SpanID // zero: none
-	// Start and End are in ns since the Unix epoch.
-	Start, End int64
-	// Err is the reason why the message failed; empty: it succeeded.
-	Err        string
-	Attributes []attribute.KeyValue
-}
-
 // Exporter sends spans to a collector.
 type Exporter struct {
 	queue    chan source
@@ -71,11 +56,9 @@ type Exporter struct {
 	health   *health.Condition
 
 	// Used only by the goroutine of run.
-	client   *client
-	exporter *otlptrace.Exporter
-	tracer   trace.Tracer
-	ended    []sdktrace.ReadOnlySpan
-	next     *Span // the span whose ids the tracer requests
+	client *client
+	data   *tracepb.TracesData // contains batch and what all spans have in common
+	batch  *tracepb.ScopeSpans
 }
 
 // Open starts an exporter. It does no I/O before the first span.
@@ -90,23 +73,26 @@ func Open(o Options) *Exporter {
 	e := &Exporter{
 		queue: make(chan source, queueSize), stop: make(chan struct{}), done: make(chan struct{}), cancel: cancel,
 		client: newClient(o.Endpoint),
+		batch:  &tracepb.ScopeSpans{Scope: &commonpb.InstrumentationScope{Name: "mqtt-nats-bridge", Version: o.Version}},
 		health: health.New(health.Options{
 			Component: "tracing", Log: o.Log, Warn: true, Once: true,
 			Failed: "spans could not be exported and were dropped", Ended: "exporting spans again",
 		}),
 	}
-	e.exporter = otlptrace.NewUnstarted(e.client)
-	e.tracer = sdktrace.NewTracerProvider(
-		sdktrace.WithResource(res), sdktrace.WithSampler(sdktrace.AlwaysSample()),
-		sdktrace.WithIDGenerator((*ids)(e)), sdktrace.WithSpanProcessor((*collected)(e)),
-	).Tracer("mqtt-nats-bridge", trace.WithInstrumentationVersion(o.Version))
+	program := &resourcepb.Resource{}
+	for _, a := range res.Attributes() {
+		program.Attributes = append(program.Attributes, text(string(a.Key), a.Value.AsString()))
+	}
+	e.data = &tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{
+		{Resource: program, ScopeSpans: []*tracepb.ScopeSpans{e.batch}, SchemaUrl: res.SchemaURL()},
+	}}
 	go e.run(ctx)
 	return e
 }
 
 // source is converted to a span in the exporter's goroutine, so that the caller of enqueue does not do
 // this work.
-type source interface{ span() *Span }
+type source interface{ span() *tracepb.Span }
 
 // enqueue adds a span to the queue. It never blocks: if the queue is full, the span is dropped.
 func (e *Exporter) enqueue(s source) {
@@ -157,16 +143,16 @@ func (e *Exporter) run(ctx context.Context) {
 	for {
 		select {
 		case s := <-e.queue:
-			e.end(s)
+			e.add(s)
 		case <-e.stop:
 			e.drain(ctx)
 			return
 		}
 		timer.Reset(batchWait)
-		for full := false; !full && len(e.ended) < batchSize; {
+		for full := false; !full && len(e.batch.Spans) < batchSize; {
 			select {
 			case s := <-e.queue:
-				e.end(s)
+				e.add(s)
 			case <-timer.C:
 				full = true
 			case <-e.stop:
@@ -180,76 +166,29 @@ func (e *Exporter) run(ctx context.Context) {
 // drain exports the spans that remain in the queue.
 func (e *Exporter) drain(ctx context.Context) {
 	for len(e.queue) > 0 {
-		for len(e.queue) > 0 && len(e.ended) < batchSize {
-			e.end(<-e.queue)
+		for len(e.queue) > 0 && len(e.batch.Spans) < batchSize {
+			e.add(<-e.queue)
 		}
 		e.export(ctx)
 	}
 }
 
-// end converts a span to a span of the SDK, which appends it to e.ended.
-func (e *Exporter) end(queued source) {
-	s := queued.span()
-	e.next = s
-	ctx := context.Background()
-	if s.Parent.IsValid() {
-		ctx = trace.ContextWithRemoteSpanContext(ctx, trace.NewSpanContext(trace.SpanContextConfig{
-			TraceID: s.Trace, SpanID: s.Parent, TraceFlags: trace.FlagsSampled, Remote: true,
-		}))
-	}
-	_, span := e.tracer.Start(ctx, s.Name, trace.WithSpanKind(s.Kind), trace.WithTimestamp(time.Unix(0, s.Start)), trace.WithAttributes(s.Attributes...))
-	if s.Err != "" {
-		span.SetStatus(codes.Error, valid(s.Err))
-	}
-	span.End(trace.WithTimestamp(time.Unix(0, max(s.Start, s.End))))
-}
+// add adds a span to the batch.
+func (e *Exporter) add(s source) { e.batch.Spans = append(e.batch.Spans, s.span()) }
 
-// export sends the ended spans, or drops them on an error.
+// export sends the batch, or drops it on an error.
 func (e *Exporter) export(ctx context.Context) {
-	n := uint64(len(e.ended))
+	n := uint64(len(e.batch.Spans))
 	attempt, cancel := context.WithTimeout(ctx, exportTimeout)
 	defer cancel()
-	err := e.exporter.ExportSpans(attempt, e.ended)
-	clear(e.ended)
-	e.ended = e.ended[:0]
-	e.health.Set(err)
+	err := e.client.upload(attempt, e.data)
+	clear(e.batch.Spans)
+	e.batch.Spans = e.batch.Spans[:0]
 	if err != nil {
+		e.health.Set(fmt.Errorf("traces export: %w", err))
 		e.dropped.Add(n)
 		return
 	}
+	e.health.Clear()
 	e.exported.Add(n)
 }
-
-// ids provides the SDK with the ids of the span that is being converted.
-type ids Exporter
-
-// NewIDs implements [sdktrace.IDGenerator].
-func (i *ids) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
-	return i.next.Trace, i.NewSpanID(ctx, i.next.Trace)
-}
-
-// NewSpanID implements [sdktrace.IDGenerator].
-func (i *ids) NewSpanID(context.Context, trace.TraceID) trace.SpanID {
-	id := i.next.ID
-	for !id.IsValid() {
-		for at := range id {
-			id[at] = byte(rand.Uint32())
-		}
-	}
-	return id
-}
-
-// collected is a span processor of the SDK that appends spans to e.ended.
-type collected Exporter
-
-// OnStart implements [sdktrace.SpanProcessor].
-func (c *collected) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
-
-// OnEnd implements [sdktrace.SpanProcessor].
-func (c *collected) OnEnd(s sdktrace.ReadOnlySpan) { c.ended = append(c.ended, s) }
-
-// ForceFlush implements [sdktrace.SpanProcessor].
-func (c *collected) ForceFlush(context.Context) error { return nil }
-
-// Shutdown implements [sdktrace.SpanProcessor].
-func (c *collected) Shutdown(context.Context) error { return nil }

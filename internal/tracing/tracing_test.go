@@ -12,7 +12,6 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/trace"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"go.uber.org/goleak"
 
@@ -28,7 +27,10 @@ func open(t *testing.T, endpoint string, log io.Writer) *Exporter {
 	return e
 }
 
-func (s *Span) span() *Span { return s }
+// span is a span as it is sent.
+type span tracepb.Span
+
+func (s *span) span() *tracepb.Span { return (*tracepb.Span)(s) }
 
 // counts are the spans that the collector took and those that were dropped.
 func (e *Exporter) counts() (exported, dropped uint64) { return e.exported.Load(), e.dropped.Load() }
@@ -62,6 +64,7 @@ func TestExporter(t *testing.T) {
 		require.Equal(t, id.TraceID[:], s.TraceId)
 		require.Equal(t, id.SpanID[:], s.SpanId)
 		require.Empty(t, s.ParentSpanId)
+		require.EqualValues(t, 0x101, s.Flags, "sampled, without a remote parent")
 		require.Equal(t, "send tenant/{tenant}/#", s.Name)
 		require.Equal(t, tracepb.Span_SPAN_KIND_PRODUCER, s.Kind)
 		require.Equal(t, []uint64{1e18, 1e18 + 3e6}, []uint64{s.StartTimeUnixNano, s.EndTimeUnixNano})
@@ -81,18 +84,20 @@ func TestExporter(t *testing.T) {
 		t.Parallel()
 		c := otlptest.New(t)
 		e := open(t, c.URL+"/v1/traces", io.Discard)
-		e.enqueue(&Span{Name: "process", Kind: trace.SpanKindConsumer, Trace: trace.TraceID{1}, Parent: trace.SpanID{2}})
+		e.Process(&Processed{TraceParent: "00-01000000000000000000000000000000-0200000000000000-01"})
 		closeWithin(e, time.Minute)
 		s := c.Spans(1)[0]
 		require.Equal(t, []byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, s.TraceId)
 		require.Equal(t, []byte{2, 0, 0, 0, 0, 0, 0, 0}, s.ParentSpanId)
+		require.Len(t, s.SpanId, 8)
 		require.NotEqual(t, make([]byte, 8), s.SpanId)
+		require.EqualValues(t, 0x301, s.Flags, "sampled, with a remote parent")
 	})
 	t.Run("batches without Close", func(t *testing.T) {
 		t.Parallel()
 		c := otlptest.New(t)
 		e := open(t, c.URL, io.Discard)
-		e.enqueue(&Span{Name: "x", Trace: trace.TraceID{1}})
+		e.enqueue(&span{Name: "x", TraceId: make([]byte, 16)})
 		c.Spans(1)
 	})
 	t.Run("a collector that refuses", func(t *testing.T) {
@@ -101,7 +106,7 @@ func TestExporter(t *testing.T) {
 		c := otlptest.New(t)
 		e := open(t, c.URL+"/elsewhere", &log)
 		for range batchSize + 1 {
-			e.enqueue(&Span{Name: "x", Trace: trace.TraceID{1}})
+			e.enqueue(&span{Name: "x", TraceId: make([]byte, 16)})
 		}
 		closeWithin(e, time.Minute)
 		exported, dropped := e.counts()
@@ -117,10 +122,10 @@ func TestExporterBehindACollectorThatHangs(t *testing.T) {
 	t.Parallel()
 	c := otlptest.Hanging(t)
 	e := open(t, c.URL, io.Discard)
-	e.enqueue(&Span{Name: "x", Trace: trace.TraceID{1}})
+	e.enqueue(&span{Name: "x", TraceId: make([]byte, 16)})
 	c.Asked() // the exporter waits
 	for range queueSize + 100 {
-		e.enqueue(&Span{Name: "x", Trace: trace.TraceID{1}})
+		e.enqueue(&span{Name: "x", TraceId: make([]byte, 16)})
 	}
 	_, dropped := e.counts()
 	require.Equal(t, uint64(100), dropped)
