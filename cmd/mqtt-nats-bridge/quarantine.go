@@ -32,13 +32,8 @@ type quarantineCommand struct {
 // quarantineReplay replays messages from quarantine.
 type quarantineReplay struct {
 	cli.Output
-
-	Reason []string `placeholder:"REASON" help:"Only messages rejected for this reason, like rate_limited; may be repeated."`
-	Since  string   `placeholder:"TIME" help:"Only messages quarantined since then: 1h, 7d, or 2026-11-23T12:00:00Z."`
-	Until  string   `placeholder:"TIME" help:"Only messages quarantined until then, in the same format."`
-	Tenant string   `placeholder:"TENANT" help:"Only messages of this tenant."`
-	Device string   `placeholder:"DEVICE" help:"Only messages of this device, of any tenant unless --tenant is given."`
-	DryRun bool     `help:"Report what would be done and change nothing."`
+	quarantineFilter
+	DryRun bool `help:"Report what would be done and change nothing."`
 }
 
 // Help returns the text of --help beyond the flags.
@@ -80,8 +75,8 @@ func (c *quarantineReplay) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	defer done()
-	o.JetStream = js
-	o.Stream, o.Rules, o.MaxPayload = conf.Streams.Quarantine.Name, plan.Rules, int(conf.Limits.Payload)
+	o.Reader = quarantine.Reader{JetStream: js, Stream: conf.Streams.Quarantine.Name, Rules: plan.Rules}
+	o.MaxPayload = int(conf.Limits.Payload)
 	said := 0
 	o.Progress = func(r *quarantine.Report) {
 		if r.Stored-said >= progressEvery {
@@ -118,25 +113,13 @@ func (c *quarantineReplay) Run(ctx context.Context, p *program) error {
 const progressEvery = 10_000
 
 // options returns the options of the flags.
-func (c *quarantineReplay) options(now time.Time) (quarantine.Options, error) {
-	o := quarantine.Options{Tenant: c.Tenant, Device: c.Device, DryRun: c.DryRun}
+func (c *quarantineReplay) options(now time.Time) (o quarantine.Options, err error) {
 	if len(c.Reason) == 0 {
 		return o, fmt.Errorf("--reason is required, one of %s", reasonList())
 	}
-	var err error
-	if o.Reasons, err = parseReasons(c.Reason); err != nil {
-		return o, err
-	}
-	if o.Since, err = moment("--since", c.Since, now); err != nil {
-		return o, err
-	}
-	if o.Until, err = moment("--until", c.Until, now); err != nil {
-		return o, err
-	}
-	if !o.Since.IsZero() && !o.Until.IsZero() && o.Until.Before(o.Since) {
-		return o, errors.New("--until is before --since")
-	}
-	return o, nil
+	o.DryRun = c.DryRun
+	o.Filter, err = c.filter(now)
+	return o, err
 }
 
 // certified rejects reasons whose messages were not checked against the certificate registry. A

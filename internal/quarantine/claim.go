@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -69,12 +70,8 @@ func (r *replay) recover(ctx context.Context) error {
 // find searches the streams of their subjects for claimed messages, and returns the quarantine sequences
 // of those that it finds.
 func (r *replay) find(ctx context.Context, list []claimed, since time.Time) ([]uint64, error) {
-	type target struct {
-		subjects  map[string]bool
-		sequences map[string]uint64 // by message id
-	}
-	targets := map[string]*target{}
-	streams := map[string]string{} // by subject
+	claims := map[string][]claimed{} // by stream
+	streams := map[string]string{}   // by subject
 	for _, c := range list {
 		name, ok := streams[c.Subject]
 		if !ok {
@@ -88,16 +85,12 @@ func (r *replay) find(ctx context.Context, list []claimed, since time.Time) ([]u
 			}
 			streams[c.Subject] = name
 		}
-		if targets[name] == nil {
-			targets[name] = &target{map[string]bool{}, map[string]uint64{}}
-		}
-		targets[name].subjects[c.Subject] = true
-		targets[name].sequences[c.ID] = c.Sequence
+		claims[name] = append(claims[name], c)
 	}
 	// The leaders of two streams may be on servers with different clocks.
 	since = since.Add(-time.Minute)
 	var found []uint64
-	for name, t := range targets {
+	for name, group := range claims {
 		stream, err := r.JetStream.Stream(ctx, name)
 		if err != nil {
 			return nil, err
@@ -105,12 +98,16 @@ func (r *replay) find(ctx context.Context, list []claimed, since time.Time) ([]u
 		cfg := natsjs.ConsumerConfig{
 			HeadersOnly: true, DeliverPolicy: natsjs.DeliverByStartTimePolicy, OptStartTime: &since,
 		}
-		for subject := range t.subjects {
-			cfg.FilterSubjects = append(cfg.FilterSubjects, subject)
+		sequences := map[string]uint64{} // by message id
+		for _, c := range group {
+			cfg.FilterSubjects = append(cfg.FilterSubjects, c.Subject)
+			sequences[c.ID] = c.Sequence
 		}
+		slices.Sort(cfg.FilterSubjects)
+		cfg.FilterSubjects = slices.Compact(cfg.FilterSubjects)
 		err = read(ctx, stream, cfg, stream.CachedInfo().State.LastSeq, func(_ context.Context, messages []*natsjs.RawStreamMsg) error {
 			for _, m := range messages {
-				if sequence, ok := t.sequences[m.Header.Get(natsjs.MsgIDHeader)]; ok {
+				if sequence, ok := sequences[m.Header.Get(natsjs.MsgIDHeader)]; ok {
 					found = append(found, sequence)
 				}
 			}

@@ -30,25 +30,14 @@ type Source struct {
 // by one, so it only needs the permissions for $JS.API.STREAM.INFO and $JS.API.STREAM.MSG.GET, which the
 // bridge has.
 func (s *Source) Latest(ctx context.Context, n int) ([]Message, error) {
-	var info struct {
-		State natsjs.StreamState `json:"state"`
-	}
-	if err := request(ctx, s.Conn, s.API+".STREAM.INFO."+s.Stream, nil, &info); err != nil {
+	info, err := s.request(ctx, "STREAM.INFO", nil)
+	if err != nil {
 		return nil, err
 	}
 	all, holes := []Message{}, 0
 	for sequence := info.State.LastSeq; sequence >= max(info.State.FirstSeq, 1) && len(all) < n && holes < maxHoles; sequence-- {
-		var response struct {
-			Message *struct {
-				Subject string    `json:"subject"`
-				Seq     uint64    `json:"seq"`
-				Hdrs    []byte    `json:"hdrs"`
-				Data    []byte    `json:"data"`
-				Time    time.Time `json:"time"`
-			} `json:"message"`
-		}
-		body := map[string]uint64{"seq": sequence}
-		if err := request(ctx, s.Conn, s.API+".STREAM.MSG.GET."+s.Stream, body, &response); err != nil {
+		response, err := s.request(ctx, "STREAM.MSG.GET", fmt.Appendf(nil, `{"seq":%d}`, sequence))
+		if err != nil {
 			return nil, err
 		}
 		m := response.Message
@@ -70,33 +59,32 @@ func (s *Source) Latest(ctx context.Context, n int) ([]Message, error) {
 // codeNoMessage is JetStream's error code for a sequence without a message.
 const codeNoMessage = 10037
 
-// request sends a request to JetStream's API. If the message does not exist, response is unchanged.
-func request(ctx context.Context, nc *nats.Conn, subject string, body, response any) error {
-	var data []byte
-	if body != nil {
-		var err error
-		if data, err = json.Marshal(body); err != nil {
-			return err
-		}
-	}
-	reply, err := nc.RequestWithContext(ctx, subject, data)
+// response is the response to either request.
+type response struct {
+	Error   *natsjs.APIError   `json:"error"`
+	State   natsjs.StreamState `json:"state"`
+	Message *struct {
+		Subject string    `json:"subject"`
+		Seq     uint64    `json:"seq"`
+		Hdrs    []byte    `json:"hdrs"`
+		Data    []byte    `json:"data"`
+		Time    time.Time `json:"time"`
+	} `json:"message"` // nil: it does not exist
+}
+
+// request sends a request about the stream to JetStream's API.
+func (s *Source) request(ctx context.Context, method string, body []byte) (*response, error) {
+	subject := s.API + "." + method + "." + s.Stream
+	reply, err := s.Conn.RequestWithContext(ctx, subject, body)
 	if err != nil {
-		return fmt.Errorf("request %s: %w", subject, err)
+		return nil, fmt.Errorf("request %s: %w", subject, err)
 	}
-	var failed struct {
-		Error *natsjs.APIError `json:"error"`
+	r := &response{}
+	if err := json.Unmarshal(reply.Data, r); err != nil {
+		return nil, fmt.Errorf("decode the response of %s: %w", subject, err)
 	}
-	if err := json.Unmarshal(reply.Data, &failed); err != nil {
-		return fmt.Errorf("decode the response of %s: %w", subject, err)
+	if r.Error != nil && r.Error.ErrorCode != codeNoMessage {
+		return nil, fmt.Errorf("request %s: %w", subject, r.Error)
 	}
-	if e := failed.Error; e != nil {
-		if e.ErrorCode == codeNoMessage {
-			return nil
-		}
-		return fmt.Errorf("request %s: %w", subject, e)
-	}
-	if err := json.Unmarshal(reply.Data, response); err != nil {
-		return fmt.Errorf("decode the response of %s: %w", subject, err)
-	}
-	return nil
+	return r, nil
 }

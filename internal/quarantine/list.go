@@ -21,9 +21,18 @@ type Filter struct {
 	Since, Until time.Time
 }
 
-func (f *Filter) selects(m *Message) bool {
-	return (f.Tenant == "" || f.Tenant == m.Tenant) && (f.Device == "" || f.Device == m.Device) &&
-		(f.Since.IsZero() || !m.Stored.Before(f.Since)) && (f.Until.IsZero() || !m.Stored.After(f.Until))
+func (f *Filter) selects(tenant, device string, stored time.Time) bool {
+	return (f.Tenant == "" || f.Tenant == tenant) && (f.Device == "" || f.Device == device) &&
+		(f.Since.IsZero() || !stored.Before(f.Since)) && (f.Until.IsZero() || !stored.After(f.Until))
+}
+
+// consumer returns a consumer of the messages that have one of the reasons and are not older than Since.
+func (f *Filter) consumer() natsjs.ConsumerConfig {
+	cfg := natsjs.ConsumerConfig{FilterSubjects: filters(f.Reasons)}
+	if !f.Since.IsZero() {
+		cfg.DeliverPolicy, cfg.OptStartTime = natsjs.DeliverByStartTimePolicy, &f.Since
+	}
+	return cfg
 }
 
 // Reader reads a quarantine stream without changing its messages. Its methods delete their consumers
@@ -67,9 +76,9 @@ func (r *Reader) List(ctx context.Context, f Filter, n int) ([]Message, error) {
 		}
 		var found []Message
 		older := false
-		err := r.read(ctx, stream, f, span{from, last}, func(m Message) {
+		err := r.read(ctx, stream, f, from, last, func(m Message) {
 			older = older || m.Stored.Before(f.Since)
-			if f.selects(&m) {
+			if f.selects(m.Tenant, m.Device, m.Stored) {
 				found = append(found, m)
 				if len(found) > n {
 					found = slices.Delete(found, 0, 1)
@@ -99,26 +108,22 @@ func (r *Reader) Each(ctx context.Context, f Filter, visit func(Message)) error 
 	if state.Msgs == 0 {
 		return nil
 	}
-	return r.read(ctx, stream, f, span{last: state.LastSeq}, func(m Message) {
-		if f.selects(&m) {
+	return r.read(ctx, stream, f, 0, state.LastSeq, func(m Message) {
+		if f.selects(m.Tenant, m.Device, m.Stored) {
 			visit(m)
 		}
 	})
 }
 
-// span is a range of sequences. If from is 0, it starts at the filter's Since.
-type span struct{ from, last uint64 }
-
-// read calls visit with the messages of a span that have one of the filter's reasons.
-func (r *Reader) read(ctx context.Context, stream natsjs.Stream, f Filter, s span, visit func(Message)) error {
-	cfg := natsjs.ConsumerConfig{HeadersOnly: true, FilterSubjects: filters(f.Reasons)}
-	switch {
-	case s.from > 0:
-		cfg.DeliverPolicy, cfg.OptStartSeq = natsjs.DeliverByStartSequencePolicy, s.from
-	case !f.Since.IsZero():
-		cfg.DeliverPolicy, cfg.OptStartTime = natsjs.DeliverByStartTimePolicy, &f.Since
+// read calls visit with the messages up to last that have one of the filter's reasons. It starts at from,
+// or at the filter's Since if from is 0.
+func (r *Reader) read(ctx context.Context, stream natsjs.Stream, f Filter, from, last uint64, visit func(Message)) error {
+	cfg := f.consumer()
+	cfg.HeadersOnly = true
+	if from > 0 {
+		cfg.DeliverPolicy, cfg.OptStartSeq, cfg.OptStartTime = natsjs.DeliverByStartSequencePolicy, from, nil
 	}
-	return read(ctx, stream, cfg, s.last, func(_ context.Context, messages []*natsjs.RawStreamMsg) error {
+	return read(ctx, stream, cfg, last, func(_ context.Context, messages []*natsjs.RawStreamMsg) error {
 		for _, m := range messages {
 			if m.Subject != claimSubject {
 				m.Data = nil // headers only

@@ -14,7 +14,7 @@ import (
 )
 
 func (r *rig) reader() *Reader {
-	return &Reader{JetStream: r.js, Stream: r.Stream, Rules: r.Rules}
+	return &r.Reader
 }
 
 func sequences(messages []Message) (all []uint64) {

@@ -14,20 +14,12 @@ import (
 	"mqtt-nats-bridge/jetstream/publish"
 )
 
-// Options selects the messages to replay.
+// Options selects the messages to replay. At least one reason is required.
 type Options struct {
-	JetStream natsjs.JetStream
-	// Stream is the quarantine stream's name.
-	Stream string
-	// Rules and MaxPayload (in bytes) are used to re-validate the messages.
-	Rules      *bridge.Rules
+	// Reader and MaxPayload (in bytes) are used to read and re-validate the messages.
+	Reader
 	MaxPayload int
-	// Reasons selects messages by reason; at least one is required.
-	Reasons []verdict.Reason
-	// Tenant and Device select messages by the topic; empty: all.
-	Tenant, Device string
-	// Since and Until bound the time at which a message was quarantined; zero: no bound.
-	Since, Until time.Time
+	Filter
 	// DryRun validates the messages without changing anything.
 	DryRun bool
 	// Progress is called periodically with the counts so far; nil: never.
@@ -81,20 +73,15 @@ type replay struct {
 func Replay(ctx context.Context, o Options) (*Report, error) {
 	r := &replay{Options: o, report: &Report{Staying: map[Stay]int{}}}
 	var err error
-	if r.stream, err = o.JetStream.Stream(ctx, o.Stream); err != nil {
-		return r.report, fmt.Errorf("look up the quarantine stream %s: %w", o.Stream, err)
+	if r.stream, err = o.open(ctx); err != nil {
+		return r.report, err
 	}
 	if !o.DryRun {
 		if err := r.recover(ctx); err != nil {
 			return r.report, fmt.Errorf("clean up after an interrupted replay: %w", err)
 		}
 	}
-	last := r.stream.CachedInfo().State.LastSeq
-	cfg := natsjs.ConsumerConfig{FilterSubjects: filters(o.Reasons)}
-	if !o.Since.IsZero() {
-		cfg.DeliverPolicy, cfg.OptStartTime = natsjs.DeliverByStartTimePolicy, &o.Since
-	}
-	err = read(ctx, r.stream, cfg, last, r.batch)
+	err = read(ctx, r.stream, o.consumer(), r.stream.CachedInfo().State.LastSeq, r.batch)
 	return r.report, err
 }
 
@@ -127,11 +114,8 @@ func (r *replay) batch(ctx context.Context, messages []*natsjs.RawStreamMsg) err
 	var accepted []*moving
 	for _, m := range messages {
 		c := parse(m)
-		if !r.Until.IsZero() && c.stored.After(r.Until) {
-			continue
-		}
 		validated := r.Rules.Restore(&c.Rejected, r.MaxPayload)
-		if r.Tenant != "" && r.Tenant != string(validated.Tenant) || r.Device != "" && r.Device != string(validated.Device) {
+		if !r.selects(string(validated.Tenant), string(validated.Device), c.stored) {
 			continue
 		}
 		r.report.Selected++

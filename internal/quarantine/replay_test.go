@@ -57,8 +57,8 @@ func newRig(t *testing.T) *rig {
 	set, err := subjects.NewSet(routes)
 	require.NoError(t, err)
 	return &rig{t: t, js: js, Options: Options{
-		JetStream: js, Stream: "QUARANTINE", Reasons: []verdict.Reason{verdict.RateLimited},
-		Rules: &bridge.Rules{Topics: set}, MaxPayload: 1 << 10,
+		Reader:     Reader{JetStream: js, Stream: "QUARANTINE", Rules: &bridge.Rules{Topics: set}},
+		MaxPayload: 1 << 10, Filter: Filter{Reasons: []verdict.Reason{verdict.RateLimited}},
 	}}
 }
 
