@@ -29,10 +29,9 @@ func (n *Node) enforceLimits(ctx context.Context) error {
 	if nearlyFull {
 		safe = v.hub
 	}
-	purge := !ahead && len(safe) > 0 && (nearlyFull || now.Sub(n.purgedAt) >= purgeEvery)
 	n.health.full.Set(errIf(v.used >= limit, errFull(n.config.MaxBytes)))
 
-	if purge {
+	if !ahead && len(safe) > 0 && (nearlyFull || now.Sub(n.purgedAt) >= purgeEvery) {
 		if err := n.node.Purge(ctx, safe); err != nil {
 			return err
 		}

@@ -48,9 +48,7 @@ type Node struct {
 
 // view is the result of the last poll.
 type view struct {
-	link           bool
-	linkSince      time.Time
-	linkProblem    string
+	link           LinkStatus
 	hub            map[string]uint64 // the hub's positions; nil: not known yet
 	upToDate       map[string]bool   // see leaf.SourcedUpTo; nil: not known in this poll
 	hubProblem     string
@@ -98,7 +96,7 @@ func Open(ctx context.Context, c *config.Config, p *plan.Plan, hub Hub, log zero
 	}
 	n := &Node{
 		node: node, config: c.NATS.Leaf, lanes: len(p.Lanes), hub: hub, streams: p.Streams,
-		log: log, open: make(chan struct{}), view: view{linkSince: time.Now()}, metrics: statusMetrics(),
+		log: log, open: make(chan struct{}), view: view{link: LinkStatus{Since: time.Now().UTC()}}, metrics: statusMetrics(),
 	}
 	n.health = newConditions(log, func() uint64 { return n.view.used })
 	if !node.Rebooted() {
@@ -176,13 +174,14 @@ func (n *Node) pollLink() {
 			problem = err.Error()
 		}
 	}
-	n.mu.Lock()
-	changed := up != n.view.link
+	link := n.view.link
+	changed, isNew := up != link.Connected, problem != "" && link.Problem == ""
 	if changed {
-		n.view.link, n.view.linkSince = up, time.Now()
+		link.Connected, link.Since = up, time.Now().UTC()
 	}
-	isNew := problem != "" && n.view.linkProblem == ""
-	n.view.linkProblem = problem
+	link.Problem = problem
+	n.mu.Lock()
+	n.view.link = link
 	n.mu.Unlock()
 	switch {
 	case changed && up:

@@ -50,9 +50,7 @@ func (n *Node) Status() *Status {
 	defer n.mu.Unlock()
 	v := n.view
 	s := &Status{
-		Domain:     n.config.Domain,
-		Link:       LinkStatus{Connected: v.link, Since: v.linkSince.UTC(), Problem: v.linkProblem},
-		HubProblem: v.hubProblem, UsedBytes: v.used, MaxBytes: uint64(n.config.MaxBytes),
+		Domain: n.config.Domain, Link: v.link, HubProblem: v.hubProblem, UsedBytes: v.used, MaxBytes: uint64(n.config.MaxBytes),
 		Full: !n.health.accepting(), Streams: make([]StreamStatus, 0, len(v.backlog)),
 	}
 	for _, b := range v.backlog {
