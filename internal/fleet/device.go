@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"mqtt-nats-bridge/internal/sleep"
 	"mqtt-nats-bridge/internal/wire"
 )
 
@@ -66,8 +68,9 @@ type Device struct {
 	// refused counts attempts to reconnect that failed.
 	refused atomic.Uint64
 
+	link atomic.Pointer[link] // nil before the first connection
+
 	mu        sync.Mutex
-	link      *link
 	pending   []pendingPublish // oldest first
 	id        uint16           // the latest packet id
 	gotPuback bool             // over the current connection
@@ -110,9 +113,8 @@ func (d *Device) Connected() bool { return d.up.Load() }
 
 // SessionPresent returns the session-present flag of the latest CONNACK.
 func (d *Device) SessionPresent() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.link != nil && d.link.present
+	l := d.link.Load()
+	return l != nil && l.present
 }
 
 // Connect connects and resends unacknowledged messages.
@@ -122,10 +124,11 @@ func (d *Device) Connect(ctx context.Context) error {
 		return fmt.Errorf("connect device %q: %w", d.o.Connect.ClientID, err)
 	}
 	d.links.Add(1)
+	d.link.Store(l)
 	d.up.Store(true)
 	d.mu.Lock()
-	d.link, d.gotPuback = l, false
-	resend := append([]pendingPublish(nil), d.pending...)
+	d.gotPuback = false
+	resend := slices.Clone(d.pending)
 	d.mu.Unlock()
 	for _, p := range resend {
 		d.call(d.o.Sent, p.n)
@@ -167,19 +170,18 @@ func (d *Device) read(first byte, body []byte) {
 func (d *Device) puback(id uint16) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for i, p := range d.pending {
-		if p.id != id {
-			continue
-		}
-		d.pending = append(d.pending[:i], d.pending[i+1:]...)
-		d.gotPuback = true
-		d.acked.Add(1)
-		d.call(d.o.Acked, p.n)
-		select {
-		case d.acks <- struct{}{}:
-		default:
-		}
+	i := slices.IndexFunc(d.pending, func(p pendingPublish) bool { return p.id == id })
+	if i < 0 {
 		return
+	}
+	n := d.pending[i].n
+	d.pending = slices.Delete(d.pending, i, i+1)
+	d.gotPuback = true
+	d.acked.Add(1)
+	d.call(d.o.Acked, n)
+	select {
+	case d.acks <- struct{}{}:
+	default:
 	}
 }
 
@@ -197,11 +199,10 @@ func (d *Device) publish(n int) error {
 	d.id = d.id%65535 + 1
 	p := pendingPublish{n, d.id, topic, payload}
 	d.pending = append(d.pending, p)
-	l := d.link
 	d.mu.Unlock()
 	d.sent.Add(1)
 	d.call(d.o.Sent, n)
-	return l.write(p.packet(0))
+	return d.link.Load().write(p.packet(0))
 }
 
 // Run publishes Count messages, or until ctx ends. It then waits until all messages are acknowledged,
@@ -210,21 +211,11 @@ func (d *Device) Run(ctx context.Context) error {
 	// ctx ends the publishing; aborted also ends the wait for PUBACKs.
 	aborted, abort := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer abort(nil)
-	var drain *time.Timer
-	var drainMu sync.Mutex
-	stop := context.AfterFunc(ctx, func() {
-		drainMu.Lock()
-		defer drainMu.Unlock()
-		drain = time.AfterFunc(d.o.Drain, func() { abort(ErrNoAnswer) })
-	})
-	defer func() {
-		stop()
-		drainMu.Lock()
-		defer drainMu.Unlock()
-		if drain != nil {
-			drain.Stop()
+	defer context.AfterFunc(ctx, func() {
+		if sleep.For(aborted, d.o.Drain) {
+			abort(ErrNoAnswer)
 		}
-	}()
+	})()
 	r := &run{d: d, due: time.NewTimer(d.o.Delay), at: time.Now().Add(d.o.Delay)}
 	defer r.due.Stop()
 	for pause := minBackoff; ; {
@@ -237,9 +228,11 @@ func (d *Device) Run(ctx context.Context) error {
 			if !d.o.Reconnect || aborted.Err() != nil {
 				return fmt.Errorf("publish as device %q, message %d: %w", d.o.Connect.ClientID, r.next, err)
 			}
-			if d.receivedPuback() {
+			d.mu.Lock()
+			if d.gotPuback {
 				pause = minBackoff
 			}
+			d.mu.Unlock()
 		}
 		if ctx.Err() != nil && d.inFlight() == 0 {
 			return nil
@@ -259,19 +252,10 @@ func (d *Device) Run(ctx context.Context) error {
 	}
 }
 
-func (d *Device) receivedPuback() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.gotPuback
-}
-
 // disconnected closes a failed connection and returns the reason of its failure.
 func (d *Device) disconnected(err error) error {
-	d.mu.Lock()
-	l := d.link
-	d.mu.Unlock()
 	d.up.Store(false)
-	if cause := l.end(); cause != nil {
+	if cause := d.link.Load().end(); cause != nil {
 		err = cause
 	}
 	if d.o.Lost != nil {
@@ -298,9 +282,7 @@ func (r *run) serve(ctx, aborted context.Context) error {
 		defer ticker.Stop()
 		ping = ticker.C
 	}
-	d.mu.Lock()
-	l := d.link
-	d.mu.Unlock()
+	l := d.link.Load()
 	for {
 		inFlight := d.inFlight()
 		finished := ctx.Err() != nil || d.o.Count > 0 && r.next == d.o.Count
@@ -347,9 +329,7 @@ func (r *run) rearm() {
 
 // Disconnect sends a DISCONNECT, after which the broker closes the connection.
 func (d *Device) Disconnect() {
-	d.mu.Lock()
-	l := d.link
-	d.mu.Unlock()
+	l := d.link.Load()
 	if l == nil {
 		return
 	}
@@ -366,9 +346,7 @@ func (d *Device) Disconnect() {
 
 // Kill closes the connection without a DISCONNECT, like a device that loses its power.
 func (d *Device) Kill() {
-	d.mu.Lock()
-	l := d.link
-	d.mu.Unlock()
+	l := d.link.Load()
 	if l != nil {
 		d.up.Store(false)
 		_ = l.end()

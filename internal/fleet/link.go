@@ -53,9 +53,7 @@ func open(ctx context.Context, o *Options, read func(first byte, body []byte)) (
 		}
 		l.conn = secure
 	}
-	// The deadline covers the handshake and the CONNACK. The end of ctx interrupts both.
-	deadline, _ := ctx.Deadline()
-	_ = l.conn.SetDeadline(deadline)
+	// The end of ctx interrupts the wait for the CONNACK.
 	stop := context.AfterFunc(ctx, func() { _ = l.raw.SetDeadline(time.Unix(1, 0)) })
 	l.present, err = o.Connect.Handshake(l.conn)
 	if !stop() && err == nil {
