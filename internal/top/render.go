@@ -105,9 +105,15 @@ func title(s state, p painter, columns int) []string {
 }
 
 // failure returns the lines with the reason why there is no answer.
-func failure(err error, p painter, columns int) (lines []string) {
-	for i, line := range wrap(clean(err.Error()), columns-2) {
-		lines = append(lines, p.paint(red, []string{"! ", "  "}[min(i, 1)]+line))
+func failure(err error, p painter, columns int) []string {
+	return marked("! ", err.Error(), p, red, columns)
+}
+
+// marked returns the lines of a text in a colour. A sign is in front of the first.
+func marked(sign, text string, p painter, colour string, columns int) (lines []string) {
+	for _, line := range wrap(clean(text), columns-len(sign)) {
+		lines = append(lines, p.paint(colour, sign+line))
+		sign = "  "
 	}
 	return lines
 }
@@ -123,12 +129,8 @@ func problems(v *page.View, p painter, columns, limit int) (lines []string) {
 			if !problem.Since.IsZero() {
 				text += " (for " + page.Span(max(v.At.Sub(problem.Since), 0)) + ")"
 			}
-			for i, line := range wrap(clean(text), columns-2) {
-				lines = append(lines, p.paint(colour, []string{sign, "  "}[min(i, 1)]+line))
-			}
-			for _, line := range wrap(clean(problem.Advice), columns-2) {
-				lines = append(lines, "  "+line)
-			}
+			lines = append(lines, marked(sign, text, p, colour, columns)...)
+			lines = append(lines, marked("  ", problem.Advice, p, "", columns)...)
 		}
 	}
 	add(v.Problems, "! ", red)
@@ -141,42 +143,33 @@ func problems(v *page.View, p painter, columns, limit int) (lines []string) {
 }
 
 // wrap breaks a text at its spaces into lines of at most the given width. A longer word is clipped.
-func wrap(text string, columns int) (lines []string) {
+func wrap(text string, columns int) []string {
 	columns = max(columns, 4)
-	line := ""
-	for word := range strings.FieldsSeq(text) {
-		if line != "" && screen.Width(line)+1+screen.Width(word) <= columns {
-			line += " " + word
-			continue
-		}
-		if line != "" {
-			lines = append(lines, line)
-		}
-		line = screen.Clip(word, columns)
+	words := strings.Fields(text)
+	for i, word := range words {
+		words[i] = screen.Clip(word, columns)
 	}
-	if line != "" {
-		lines = append(lines, line)
-	}
-	return lines
+	return flow(words, " ", columns)
 }
 
 // figures returns lines with "name value" pairs, each line with as many as fit.
-func figures(all []page.Figure, columns int) (lines []string) {
-	line := ""
-	for _, f := range all {
-		text := clean(f.Name) + " " + clean(f.Value)
-		switch {
-		case line == "":
-			line = text
-		case screen.Width(line)+3+screen.Width(text) > columns:
-			lines = append(lines, line)
-			line = text
-		default:
-			line += " | " + text
-		}
+func figures(all []page.Figure, columns int) []string {
+	pairs := make([]string, len(all))
+	for i, f := range all {
+		pairs[i] = clean(f.Name) + " " + clean(f.Value)
 	}
-	if line != "" {
-		lines = append(lines, line)
+	return flow(pairs, " | ", columns)
+}
+
+// flow joins parts to lines, each line with as many as fit.
+func flow(parts []string, separator string, columns int) (lines []string) {
+	for _, part := range parts {
+		last := len(lines) - 1
+		if last >= 0 && screen.Width(lines[last]+separator+part) <= columns {
+			lines[last] += separator + part
+		} else {
+			lines = append(lines, part)
+		}
 	}
 	return lines
 }
