@@ -31,7 +31,7 @@ type dynamic struct {
 }
 
 func openDynamic(c *config.Config, connect conn.Options, limits *limit.Live, gaveUp func(error), log zerolog.Logger) (*dynamic, error) {
-	l := &dynamic{}
+	l := &dynamic{registry: registry.None{}}
 	r := c.Identity.Registry
 	if r.Kind != config.RegistryNone {
 		l.certificates = certificates.New()
@@ -78,9 +78,7 @@ func (l *dynamic) run(ctx context.Context, wait *sync.WaitGroup) {
 	if l.overrides != nil {
 		wait.Go(func() { l.overrides.Run(ctx) })
 	}
-	if l.registry != nil {
-		wait.Go(func() { l.registry.Run(ctx) })
-	}
+	wait.Go(func() { l.registry.Run(ctx) })
 }
 
 func (l *dynamic) close() {
@@ -92,31 +90,17 @@ func (l *dynamic) close() {
 // admit waits until messages may be validated: the registry, if there is one, must have been read
 // once. It returns false if ctx ends first.
 func (l *dynamic) admit(ctx context.Context) bool {
-	if l.registry == nil {
-		return true
-	}
 	select {
-	case <-l.admitted():
+	case <-l.registry.Loaded():
 		return true
 	case <-ctx.Done():
 		return false
 	}
 }
 
-// admitted returns a channel that is closed when messages may be validated; nil: immediately.
-func (l *dynamic) admitted() <-chan struct{} {
-	if l.registry == nil {
-		return nil
-	}
-	return l.registry.Loaded()
-}
-
 func (l *dynamic) isAdmitted() bool {
-	if l.registry == nil {
-		return true
-	}
 	select {
-	case <-l.admitted():
+	case <-l.registry.Loaded():
 		return true
 	default:
 		return false
@@ -132,18 +116,10 @@ func (l *dynamic) rules(plan *plan.Plan) *bridge.Rules {
 	return &rules
 }
 
-// registryState returns the state of the registry, or a state of kind none.
-func (l *dynamic) registryState() registry.State {
-	if l.registry == nil {
-		return registry.State{Kind: config.RegistryNone}
-	}
-	return l.registry.State()
-}
-
 // problems reports a registry that was never read: no message may be accepted.
 func (l *dynamic) problems() []Problem {
-	s := l.registryState()
-	if l.registry == nil || !s.LoadedAt.IsZero() {
+	s := l.registry.State()
+	if l.isAdmitted() {
 		return nil
 	}
 	return []Problem{{
@@ -155,7 +131,7 @@ func (l *dynamic) problems() []Problem {
 // warnings reports conditions that do not keep the bridge from being ready.
 func (l *dynamic) warnings() []Problem {
 	var all []Problem
-	if s := l.registryState(); s.Stale() && !s.LoadedAt.IsZero() {
+	if s := l.registry.State(); s.Stale() && !s.LoadedAt.IsZero() {
 		all = append(all, Problem{
 			Component: "registry", Since: s.StaleSince, Advice: s.Advice,
 			Problem: "the certificate registry is stale, using the last known state: " + s.Problem,

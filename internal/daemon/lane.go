@@ -121,14 +121,12 @@ type claim struct {
 }
 
 // open opens the lane, which takes ownership of the journal. It fails if ctx ends first.
-func (u *laneUnit) open(ctx context.Context, shared *laneShared, j *journal.Journal, claim claim) error {
-	if err := u.openEnds(ctx, shared, j, claim); err != nil {
-		return errors.Join(err, j.Close())
-	}
-	return nil
-}
-
-func (u *laneUnit) openEnds(ctx context.Context, shared *laneShared, j *journal.Journal, claim claim) error {
+func (u *laneUnit) open(ctx context.Context, shared *laneShared, j *journal.Journal, claim claim) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, j.Close())
+		}
+	}()
 	c := shared.config
 	lane, err := bridge.NewLane(bridge.LaneOptions{
 		Name: u.plan.ClientID, Rules: shared.rules, Limits: shared.limits, Devices: shared.devices, Tenants: shared.tenants,

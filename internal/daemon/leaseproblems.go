@@ -35,7 +35,11 @@ func (r *replicas) problems(natsDown bool) []Problem {
 	var all []Problem
 	if len(s.Elsewhere) > 0 {
 		err := &lease.OtherBrokerError{Replica: s.Elsewhere[0], Broker: s.Replica.Broker}
-		all = append(all, problem(err.Error(), advice.For(err), later(err.Replica.Started, r.bridge.started)))
+		since := r.bridge.started
+		if err.Replica.Started.After(since) {
+			since = err.Replica.Started
+		}
+		all = append(all, problem(err.Error(), advice.For(err), since))
 	}
 	if s.Unreached != nil {
 		p := problem("this replica cannot reach the broker and leaves its partitions to the other replicas: "+neterror.WithoutLocalAddress(s.Unreached.Error()),
@@ -53,19 +57,11 @@ func (r *replicas) problems(natsDown bool) []Problem {
 		}
 		idle.Lanes = append(idle.Lanes, r.bridge.lanes[i].plan.ClientID)
 	}
-	if len(idle.Lanes) == 0 {
-		return all
+	if n := len(idle.Lanes); n > 0 {
+		idle.Component = "leases"
+		idle.Problem = fmt.Sprintf("%d partitions are leased by no replica: the messages of their devices wait at the broker", n)
+		idle.Advice = "wait until the lease of a dead replica expires; if the problem persists, see the replicas' logs"
+		all = append(all, idle)
 	}
-	lanes := idle.Lanes
-	idle = problem(fmt.Sprintf("%d partitions are leased by no replica: the messages of their devices wait at the broker", len(lanes)),
-		"wait until the lease of a dead replica expires; if the problem persists, see the replicas' logs", idle.Since)
-	idle.Lanes = lanes
-	return append(all, idle)
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
+	return all
 }

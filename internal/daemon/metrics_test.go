@@ -16,6 +16,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/lanelog"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/registry"
 	"mqtt-nats-bridge/internal/streamstatus"
 	"mqtt-nats-bridge/internal/testrun"
 )
@@ -46,7 +47,7 @@ func sums(t *testing.T, g prometheus.Gatherer) (sum map[string]float64, series m
 func notStarted() *Bridge {
 	return &Bridge{
 		opts: Options{Config: &config.Config{}}, plan: &plan.Plan{},
-		dynamic: &dynamic{}, control: &control{}, streams: streamstatus.New(streamstatus.Options{}), devices: limit.NewBudgets(limit.BudgetOptions{}),
+		dynamic: &dynamic{registry: registry.None{}}, control: &control{}, streams: streamstatus.New(streamstatus.Options{}), devices: limit.NewBudgets(limit.BudgetOptions{}),
 	}
 }
 

@@ -77,11 +77,9 @@ func openControl(o conn.Options, gaveUp func(error), log zerolog.Logger) (*contr
 		return nil, err
 	}
 	c.nc = nc
-	if c.api, err = o.API(); err != nil {
-		nc.Close()
-		return nil, err
+	if c.api, err = o.API(); err == nil {
+		c.js, err = o.JetStream(nc)
 	}
-	c.js, err = o.JetStream(nc)
 	if err != nil {
 		nc.Close()
 		return nil, err

@@ -19,12 +19,6 @@ type reloads struct {
 	restart []string
 }
 
-// livePaths returns the keys that a reload applies, including the keys below them. The command
-// itself applies log.level.
-func livePaths() []string {
-	return []string{"limits.payload", "limits.device", "limits.tenant", "limits.subjects", "limits.idle", "quarantine.per_device", "log.level"}
-}
-
 // Reload applies the settings of c that may change while the bridge runs: limits and the quarantine
 // bound. It returns the paths that changed, including log.level, and the paths that differ and need
 // a restart.
@@ -32,7 +26,8 @@ func (b *Bridge) Reload(c *config.Config) (changed, restart []string, err error)
 	r := &b.reloads
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	running, changed, restart := schema.Reload(r.running, c, livePaths()...)
+	running, changed, restart := schema.Reload(r.running, c, // the command itself applies log.level
+		"limits.payload", "limits.device", "limits.tenant", "limits.subjects", "limits.idle", "quarantine.per_device", "log.level")
 	if err := b.limits.Set(plan.Limits(c)); err != nil {
 		return nil, nil, err
 	}

@@ -20,7 +20,6 @@ type replicas struct {
 	shared *laneShared
 	leases *lease.Coordinator
 	units  map[string]*laneUnit // by partition
-	ids    []string             // the partitions, in the order of the lanes
 	id     string               // of this replica
 }
 
@@ -28,10 +27,9 @@ func startReplicas(b *Bridge, shared *laneShared) *replicas {
 	c := shared.config
 	r := &replicas{
 		bridge: b, shared: shared,
-		units: map[string]*laneUnit{}, ids: c.Lanes.Partitions.List,
-		id: strings.ToLower(rand.Text()[:8]),
+		units: map[string]*laneUnit{}, id: strings.ToLower(rand.Text()[:8]),
 	}
-	for i, p := range r.ids {
+	for i, p := range c.Lanes.Partitions.List {
 		r.units[p] = b.lanes[i]
 	}
 	host, err := os.Hostname()
@@ -40,7 +38,7 @@ func startReplicas(b *Bridge, shared *laneShared) *replicas {
 	}
 	r.leases = lease.Open(lease.Options{
 		Store: lease.NewBucket(plan.LeaseBucket(c, b.control.nc, b.control.js)),
-		Lanes: r, Partitions: r.ids, DrainTimeout: c.StopTimeout, Admitted: b.dynamic.admitted(),
+		Lanes: r, Partitions: c.Lanes.Partitions.List, DrainTimeout: c.StopTimeout, Admitted: b.dynamic.registry.Loaded(),
 		Replica: lease.Replica{
 			ID: r.id, Host: host, Version: b.opts.Version, Broker: plan.BrokerIdentity(c, host),
 			Started: b.started.UTC().Truncate(time.Millisecond),

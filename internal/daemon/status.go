@@ -114,7 +114,7 @@ func (b *Bridge) Status(ctx context.Context) Status {
 		Ready: ready, Problems: problems, Warnings: b.Warnings(),
 		Totals:  countsStatus(&totals),
 		Devices: DevicesStatus{Known: b.devices.Len(), Evicted: b.devices.Evicted()},
-		Limits:  b.limitsStatus(), Registry: b.dynamic.registryState(), Reload: b.reloadStatus(),
+		Limits:  b.limitsStatus(), Registry: b.dynamic.registry.State(), Reload: b.reloadStatus(),
 		Lanes:   make([]LaneStatus, 0, len(b.lanes)),
 		Streams: b.streams.Read(ctx),
 		Leaf:    b.leaf.Status(), Broker: b.broker.Status(),

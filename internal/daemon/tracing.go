@@ -10,7 +10,7 @@ import (
 
 // openTracing opens the span exporter. It returns nil if tracing is off.
 func openTracing(c *config.Config, version string, log zerolog.Logger) *tracing.Exporter {
-	if c.Tracing.Endpoint.IsZero() || c.Tracing.Ratio == 0 {
+	if c.Tracing.Ratio == 0 {
 		return nil
 	}
 	return tracing.Open(tracing.Options{Endpoint: c.Tracing.Endpoint.String(), Service: "mqtt-nats-bridge", Version: version, Log: log})

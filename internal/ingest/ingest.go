@@ -135,7 +135,9 @@ func Open(opts Options) (*Ingest, error) {
 	if err := i.connect(); err != nil {
 		return nil, err
 	}
-	i.tracing = i.openTracing()
+	i.tracing = tracing.Open(tracing.Options{
+		Endpoint: i.opts.Config.Tracing.Endpoint.String(), Service: "mqtt-nats-bridge-ingest", Version: i.opts.Version, Log: i.opts.Log,
+	})
 	if err := i.plan(); err != nil {
 		i.tracing.Close(context.Background())
 		i.nc.Close()

@@ -10,17 +10,6 @@ import (
 	"mqtt-nats-bridge/jetstream/consume"
 )
 
-// openTracing opens the span exporter. It returns nil if tracing is off.
-func (i *Ingest) openTracing() *tracing.Exporter {
-	endpoint := i.opts.Config.Tracing.Endpoint
-	if endpoint.IsZero() {
-		return nil
-	}
-	return tracing.Open(tracing.Options{
-		Endpoint: endpoint.String(), Service: "mqtt-nats-bridge-ingest", Version: i.opts.Version, Log: i.opts.Log,
-	})
-}
-
 // trace records one span per sampled message of a batch, so that each message has one complete
 // trace. A span per batch would link to hundreds of traces.
 func (w *writer) trace(batch []*consume.Message, begun time.Time) {

@@ -26,6 +26,22 @@ type Source interface {
 	State() State
 }
 
+// None is the source if there is no registry: messages may be validated immediately.
+type None struct{}
+
+// Run implements [Source].
+func (None) Run(context.Context) {}
+
+// Loaded implements [Source].
+func (None) Loaded() <-chan struct{} {
+	loaded := make(chan struct{})
+	close(loaded)
+	return loaded
+}
+
+// State implements [Source].
+func (None) State() State { return State{Kind: "none"} }
+
 // State describes a registry.
 type State struct {
 	Kind    string `json:"kind"`
