@@ -18,7 +18,9 @@ func Reload[T any](running, next *T, live ...string) (now *T, changed, restart [
 		if reflect.DeepEqual(l.Value.Interface(), value.Interface()) {
 			return
 		}
-		if file, ok := files[l.Path+"_file"]; ok && sameFile(file, current[file.Path]) || slices.ContainsFunc(live, func(path string) bool { return within(l.Path, path) }) {
+		file := files[l.Path+"_file"]
+		sameFile := file != nil && !file.Value.IsZero() && file.Value.Equal(current[file.Path].Value)
+		if sameFile || slices.ContainsFunc(live, func(path string) bool { return within(l.Path, path) }) {
 			changed = append(changed, l.Path)
 			l.Value.Set(value)
 		} else {
@@ -26,9 +28,4 @@ func Reload[T any](running, next *T, live ...string) (now *T, changed, restart [
 		}
 	})
 	return &copied, changed, restart
-}
-
-// sameFile reports whether both values of a key name the same file.
-func sameFile(a, b *Leaf) bool {
-	return a.Value.String() != "" && a.Value.String() == b.Value.String()
 }

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -10,33 +11,28 @@ import (
 // as absent, unless empty text is a valid value. Compose's ${NAME:-} sets such empty variables.
 func (l *Loader) environment(environ []string) {
 	env := map[string]string{}
-	var names []string
 	for _, entry := range environ {
 		name, value, ok := strings.Cut(entry, "=")
 		// The first of two entries wins, as in os.Getenv.
-		if _, twice := env[name]; !ok || twice {
-			continue
+		if _, twice := env[name]; ok && !twice {
+			env[name] = value
 		}
-		env[name] = value
-		names = append(names, name)
 	}
-	slices.Sort(names)
-
 	for _, plain := range l.program.Plain {
 		name, path := plain[0], plain[1]
 		if value := env[name]; value != "" {
-			l.text(l.leaves[path], value, origin{layer: byPlainEnv, name: name})
+			l.text(l.leaves[path], value, origin{layer: byPlainEnv, Source: name})
 		}
 	}
 	known := map[string]*Leaf{}
 	for path, leaf := range l.leaves {
 		known[l.program.Variable(path)] = leaf
 	}
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(env)) {
 		if !strings.HasPrefix(name, l.program.Prefix) {
 			continue
 		}
-		o := origin{layer: byEnv, name: name}
+		o := origin{layer: byEnv, Source: name}
 		leaf, ok := known[name]
 		switch {
 		case !ok:
@@ -55,20 +51,8 @@ func (l *Loader) unknownVariable(name string, known map[string]*Leaf, o origin) 
 	if name == l.program.Prefix+"CONFIG" || serviceVariable(name) {
 		return
 	}
-	var candidates []string
-	for k := range known {
-		if distance(name, k) <= 2 {
-			candidates = append(candidates, k)
-		}
-	}
-	slices.SortFunc(candidates, func(a, b string) int {
-		if d := distance(name, a) - distance(name, b); d != 0 {
-			return d
-		}
-		return strings.Compare(a, b)
-	})
-	if len(candidates) > 0 {
-		l.errorAt(o, "", "unknown variable; did you mean "+candidates[0]+"?")
+	if near := closest(name, slices.Sorted(maps.Keys(known)), 2); near != "" {
+		l.errorAt(o, "", "unknown variable; did you mean "+near+"?")
 		return
 	}
 	l.p.warnings = append(l.p.warnings, o.errorAt("", "is not a setting of "+l.program.Name+"; it is ignored"))

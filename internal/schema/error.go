@@ -2,6 +2,7 @@ package schema
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,34 +10,24 @@ import (
 
 // Error is one error of the configuration. Its message contains the correction.
 type Error struct {
-	// Source is the file, environment variable or flag; empty for a default.
-	Source string
-	// Line is the line in the file, from 1; 0: no line.
-	Line int
+	origin
 	// Path is the dotted path of the key, such as topics[1].topic. It is empty if the error
 	// concerns the whole source.
 	Path    string
 	Message string
-
-	layer layer
 }
 
 // Error returns one line, such as file.yaml:12: mqtt.keepalive: "x" is not a duration.
 func (e Error) Error() string {
-	var b strings.Builder
-	if e.Source != "" {
-		b.WriteString(e.Source)
-		if e.Line > 0 {
-			b.WriteString(":" + strconv.Itoa(e.Line))
-		}
-		b.WriteString(": ")
-	}
+	text := e.Message
 	// The variable's name already contains the path.
 	if e.Path != "" && !strings.HasSuffix(e.Source, "_"+variableStem(e.Path)) {
-		b.WriteString(e.Path + ": ")
+		text = e.Path + ": " + text
 	}
-	b.WriteString(e.Message)
-	return b.String()
+	if e.Source != "" {
+		text = e.origin.String() + ": " + text
+	}
+	return text
 }
 
 // Errors contains all errors of a configuration, in the order of the sources and their lines. Load
@@ -45,18 +36,13 @@ type Errors struct{ List []Error }
 
 // Error returns one line per error.
 func (e *Errors) Error() string {
-	lines := make([]string, len(e.List))
-	for i, one := range e.List {
-		lines[i] = one.Error()
-	}
-	return strings.Join(lines, "\n")
+	return strings.Join(lines(e.List), "\n")
 }
 
-// Unwrap returns the errors for errors.As.
-func (e *Errors) Unwrap() []error {
-	all := make([]error, len(e.List))
-	for i, one := range e.List {
-		all[i] = one
+func lines(errs []Error) []string {
+	all := make([]string, len(errs))
+	for i, e := range errs {
+		all[i] = e.Error()
 	}
 	return all
 }
@@ -100,22 +86,28 @@ func (p *Provenance) Warn(path, message string) {
 
 // Warnings returns the warnings, one line each, for the log at start.
 func (p *Provenance) Warnings() []string {
-	lines := make([]string, len(p.warnings))
-	for i, w := range p.warnings {
-		lines[i] = w.Error()
-	}
-	return lines
+	return lines(p.warnings)
 }
 
 // origin is the place where a value was given.
 type origin struct {
 	layer layer
-	name  string
-	line  int
+	// Source is the file, environment variable or flag; empty for a default.
+	Source string
+	// Line is the line in the file, from 1; 0: no line.
+	Line int
+}
+
+// String returns the file and line, the variable or the flag; empty for a default.
+func (o origin) String() string {
+	if o.Line > 0 {
+		return fmt.Sprintf("%s:%d", o.Source, o.Line)
+	}
+	return o.Source
 }
 
 func (o origin) errorAt(path, message string) Error {
-	return Error{Source: o.name, Line: o.line, Path: path, Message: message, layer: o.layer}
+	return Error{origin: o, Path: path, Message: message}
 }
 
 // ErrorAt returns an error of the value at a dotted path such as topics[1].topic. Its place is where
@@ -137,11 +129,8 @@ func (p *Provenance) origin(path string) origin {
 
 // Given reports whether path itself, or anything below it, was given.
 func (p *Provenance) Given(path string) bool {
-	if _, ok := p.origins[path]; ok {
-		return true
-	}
 	for known := range p.origins {
-		if strings.HasPrefix(known, path+".") {
+		if within(known, path) {
 			return true
 		}
 	}

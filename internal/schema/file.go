@@ -15,18 +15,18 @@ import (
 // MaxFile bounds the files that are read, in bytes.
 const MaxFile = 1 << 20
 
-// file reads the YAML file into the configuration.
-func (l *Loader) file(name string) {
-	o := origin{layer: byFile, name: name}
-	data, err := readFile(name, MaxFile)
+// file reads the YAML file, or the standard input, into the configuration.
+func (l *Loader) file(s Sources) {
+	o, failed := origin{layer: byFile, Source: s.File}, "the configuration file "
+	read := func() ([]byte, error) { return readFile(s.File) }
+	if s.File == "-" && s.Stdin != nil {
+		o.Source, failed, read = "stdin", "the configuration cannot be read: ", s.Stdin
+	}
+	data, err := read()
 	if err != nil {
-		l.errorAt(o, "", "the configuration file "+err.Error())
+		l.errorAt(o, "", failed+err.Error())
 		return
 	}
-	l.yaml(data, o)
-}
-
-func (l *Loader) yaml(data []byte, o origin) {
 	if n, ok := l.document(data, o, ""); ok {
 		l.section(n, l.root, o)
 	}
@@ -67,7 +67,7 @@ func (l *Loader) syntax(err error, o origin, path string) {
 	var le *yaml.LoadError
 	if errors.As(err, &le) {
 		if o.layer == byFile {
-			o.line = le.Mark.Line
+			o.Line = le.Mark.Line
 		}
 		switch {
 		// The parser's message would reveal a password that begins with an asterisk,
@@ -86,7 +86,7 @@ func (l *Loader) syntax(err error, o origin, path string) {
 // at returns the origin of a node. In a file, it includes the line.
 func (o origin) at(n *yaml.Node) origin {
 	if o.layer == byFile {
-		o.line = n.Line
+		o.Line = n.Line
 	}
 	return o
 }
@@ -196,8 +196,8 @@ func showKey(key string) string {
 	return key
 }
 
-// readFile reads a regular file of at most limit bytes. The error text follows the file's name.
-func readFile(name string, limit int64) ([]byte, error) {
+// readFile reads a regular file of at most [MaxFile] bytes. The error text follows the file's name.
+func readFile(name string) ([]byte, error) {
 	// Checked before opening, because a pipe without a writer would block.
 	info, err := os.Stat(name)
 	switch {
@@ -215,12 +215,12 @@ func readFile(name string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("cannot be read: %w", reason(err))
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("cannot be read: %w", reason(err))
 	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("is larger than %s", Bytes(limit))
+	if len(data) > MaxFile {
+		return nil, fmt.Errorf("is larger than %s", Bytes(MaxFile))
 	}
 	return data, nil
 }

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"maps"
 	"reflect"
 	"strconv"
 	"strings"
@@ -23,9 +24,7 @@ func (l *Leaf) Item() *Section {
 	return schemaOf(reflect.New(l.Value.Type().Elem()).Elem(), l.Path+"[]", nil)
 }
 
-// item returns the section of the list's item at i.
-func (l *Leaf) item(i int) *Section { return itemOf(l.Value.Index(i), l.Path, i) }
-
+// itemOf returns the section of v, the item at i of the list at path.
 func itemOf(v reflect.Value, path string, i int) *Section {
 	return schemaOf(v, path+"["+strconv.Itoa(i)+"]", nil)
 }
@@ -40,7 +39,7 @@ func (s *Section) main() *Leaf {
 	panic("no key of " + s.Path + " is tagged item")
 }
 
-// setDefaults sets the defaults of an item.
+// setDefaults sets the default of each leaf that has one. A test reads all defaults.
 func (s *Section) setDefaults() {
 	s.Walk(func(l *Leaf) {
 		if l.Default == "" {
@@ -87,24 +86,16 @@ func (l *Loader) list(n *yaml.Node, leaf *Leaf, o origin) {
 		return
 	}
 	items := reflect.MakeSlice(leaf.Value.Type(), len(value.Content), len(value.Content))
-	given := map[string]origin{}
-	// The items' origins are collected separately, because a list replaces an earlier one as a whole.
-	previous := l.p.origins
-	l.p.origins = given
+	l.forgetItems(leaf)
 	for i, node := range value.Content {
 		s := itemOf(items.Index(i), leaf.Path, i)
 		s.setDefaults()
-		given[s.Path] = o.at(node)
+		l.p.origins[s.Path] = o.at(node)
 		l.item(node, s, o)
 		complete(items.Index(i))
 	}
-	l.p.origins = previous
-	l.forgetItems(leaf)
 	leaf.Value.Set(items)
 	l.accept(leaf.Path, at)
-	for path, where := range given {
-		l.p.origins[path] = where
-	}
 }
 
 func (l *Loader) item(n *yaml.Node, s *Section, o origin) {
@@ -120,11 +111,8 @@ func (l *Loader) item(n *yaml.Node, s *Section, o origin) {
 	}
 }
 
-// forgetItems removes the origins of list items that a source of lower precedence gave.
+// forgetItems removes the origins of list items that a source of lower precedence gave. A list replaces
+// an earlier one as a whole.
 func (l *Loader) forgetItems(leaf *Leaf) {
-	for path := range l.p.origins {
-		if strings.HasPrefix(path, leaf.Path+"[") {
-			delete(l.p.origins, path)
-		}
-	}
+	maps.DeleteFunc(l.p.origins, func(path string, _ origin) bool { return strings.HasPrefix(path, leaf.Path+"[") })
 }

@@ -1,6 +1,8 @@
 package schema
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -52,18 +54,9 @@ func NewLoader(program Program, configuration any, p *Provenance) *Loader {
 // Read applies the values of all sources, from lowest to highest precedence, and opens the files that
 // they name.
 func (l *Loader) Read(s Sources) {
-	l.defaults()
-	switch {
-	case s.File == "-" && s.Stdin != nil:
-		o := origin{layer: byFile, name: "stdin"}
-		data, err := s.Stdin()
-		if err != nil {
-			l.errorAt(o, "", "the configuration cannot be read: "+err.Error())
-			break
-		}
-		l.yaml(data, o)
-	case s.File != "":
-		l.file(s.File)
+	l.root.setDefaults()
+	if s.File != "" {
+		l.file(s)
 	}
 	l.environment(s.Env)
 	l.flags(s.Flags)
@@ -130,17 +123,6 @@ func within(path, outer string) bool {
 	return ok && outer != "" && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
-func (l *Loader) defaults() {
-	l.root.Walk(func(leaf *Leaf) {
-		if leaf.Default == "" {
-			return
-		}
-		if err := leaf.Set(leaf.Default); err != nil {
-			l.errorAt(origin{}, leaf.Path, "default "+err.Error())
-		}
-	})
-}
-
 // set sets a leaf from the text of one source.
 func (l *Loader) set(leaf *Leaf, text string, o origin) {
 	if err := leaf.Set(text); err != nil {
@@ -162,10 +144,7 @@ func (l *Loader) accept(path string, o origin) {
 
 func (l *Loader) flags(flags []Flag) {
 	for _, f := range flags {
-		o := origin{layer: byFlag, name: f.Name}
-		if o.name == "" {
-			o.name = "--" + f.Path
-		}
+		o := origin{layer: byFlag, Source: cmp.Or(f.Name, "--"+f.Path)}
 		leaf, ok := l.leaves[f.Path]
 		if !ok {
 			message := "no such key"
@@ -182,25 +161,17 @@ func (l *Loader) flags(flags []Flag) {
 // text sets a leaf from a source that has only text. A list is YAML in brackets or separated by
 // commas; an item that contains a comma needs the brackets.
 func (l *Loader) text(leaf *Leaf, text string, o origin) {
-	switch {
-	case leaf.IsList() && strings.HasPrefix(strings.TrimSpace(text), "["):
+	if leaf.IsList() && strings.HasPrefix(strings.TrimSpace(text), "[") {
 		if n, ok := l.document([]byte(text), o, leaf.Path); ok {
 			l.list(n, leaf, o)
 		}
-	case leaf.IsList():
-		l.forgetItems(leaf)
-		l.set(leaf, text, o)
-	default:
-		l.set(leaf, text, o)
+		return
 	}
+	l.forgetItems(leaf)
+	l.set(leaf, text, o)
 }
 
 // Paths returns the paths of all keys, in order.
 func (l *Loader) Paths() []string {
-	paths := make([]string, 0, len(l.leaves))
-	for p := range l.leaves {
-		paths = append(paths, p)
-	}
-	slices.Sort(paths)
-	return paths
+	return slices.Sorted(maps.Keys(l.leaves))
 }

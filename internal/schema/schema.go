@@ -85,13 +85,6 @@ func (s *Section) Walk(visit func(*Leaf)) {
 	}
 }
 
-// leaves returns all leaves at and below s.
-func (s *Section) leaves() []*Leaf {
-	var all []*Leaf
-	s.Walk(func(l *Leaf) { all = append(all, l) })
-	return all
-}
-
 // All returns the leaves by path.
 func (s *Section) All() map[string]*Leaf {
 	m := map[string]*Leaf{}

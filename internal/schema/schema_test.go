@@ -23,6 +23,6 @@ func TestReadFile(t *testing.T) {
 	t.Parallel()
 	name := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(name, []byte("x"), 0o600))
-	_, err := readFile(name+"/below", MaxFile)
+	_, err := readFile(name + "/below")
 	require.EqualError(t, err, "cannot be read: not a directory")
 }

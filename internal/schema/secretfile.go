@@ -18,8 +18,8 @@ func (l *Loader) files() {
 			l.secretFile(secret, leaf)
 			return
 		}
-		if _, err := readFile(leaf.Value.String(), MaxFile); err != nil {
-			l.reject(leaf.Path, l.p.origin(leaf.Path), "the file "+fileName(leaf)+" "+err.Error())
+		if _, err := readNamed(leaf.Value.String()); err != nil {
+			l.reject(leaf.Path, l.p.origin(leaf.Path), err.Error())
 		}
 	})
 }
@@ -40,32 +40,35 @@ func (l *Loader) secretFile(secret, file *Leaf) {
 			return
 		}
 	}
-	data, err := readFile(file.Value.String(), MaxFile)
+	text, err := ReadSecret(file.Value.String())
 	if err != nil {
-		l.reject(file.Path, from, "the file "+fileName(file)+" "+err.Error())
+		l.reject(file.Path, from, err.Error())
 		return
 	}
-	data = bytes.TrimRight(data, "\r\n")
-	if len(data) == 0 {
-		l.reject(file.Path, from, "the file "+fileName(file)+" is empty; write the secret into it")
-		return
-	}
-	l.set(secret, string(data), from)
+	l.set(secret, text.Reveal(), from)
 }
 
 // ReadSecret reads a secret from a file and drops a trailing newline. The error quotes no part of the
 // content.
 func ReadSecret(file string) (Secret, error) {
-	data, err := readFile(file, MaxFile)
+	data, err := readNamed(file)
 	if err != nil {
-		return Secret{}, fmt.Errorf("the file %s %w", Quote(file), err)
+		return Secret{}, err
 	}
 	data = bytes.TrimRight(data, "\r\n")
 	if len(data) == 0 {
-		return Secret{}, fmt.Errorf("the file %s is empty; write the secret into it", Quote(file))
+		return Secret{}, fmt.Errorf("the file %s is empty; write the secret into it", fileName(file))
 	}
-	var s Secret
-	return s, s.Parse(string(data))
+	return NewSecret(string(data)), nil
+}
+
+// readNamed works like readFile, but its error names the file.
+func readNamed(file string) ([]byte, error) {
+	data, err := readFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("the file %s %w", fileName(file), err)
+	}
+	return data, nil
 }
 
 // Current returns the secret. A secret from a file is read again.
@@ -82,8 +85,7 @@ func Current(key, file string, secret Secret) (string, error) {
 
 // fileName quotes a file's name. It hides a name that looks like the content of the file: a seed, a
 // PEM block or a JWT.
-func fileName(leaf *Leaf) string {
-	name := leaf.Value.String()
+func fileName(name string) string {
 	seed := len(name) >= 56 && strings.HasPrefix(name, "S") && !strings.ContainsAny(name, "/.")
 	if seed || strings.HasPrefix(name, "-----BEGIN") || strings.HasPrefix(name, "eyJ") {
 		return "(not shown, it looks like the secret itself; name a file that contains it)"

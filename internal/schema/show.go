@@ -3,6 +3,7 @@ package schema
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -18,13 +19,7 @@ type Setting struct {
 
 // Changed returns the settings that were given and differ from the default.
 func Changed(all []Setting) []Setting {
-	changed := []Setting{}
-	for _, s := range all {
-		if s.Changed {
-			changed = append(changed, s)
-		}
-	}
-	return changed
+	return slices.DeleteFunc(slices.Clone(all), func(s Setting) bool { return !s.Changed })
 }
 
 // Settings returns all values of a configuration in the order of the file. Each value of a list's
@@ -41,7 +36,7 @@ func Settings(configuration any, p *Provenance) []Setting {
 			return
 		}
 		for i := range l.Value.Len() {
-			l.item(i).Walk(add)
+			itemOf(l.Value.Index(i), l.Path, i).Walk(add)
 		}
 	})
 	return all
@@ -66,14 +61,6 @@ func Lines(all []Setting) string {
 		fmt.Fprintln(&b, s)
 	}
 	return b.String()
-}
-
-// String returns the file and line, the variable or the flag; empty for a default.
-func (o origin) String() string {
-	if o.line > 0 {
-		return fmt.Sprintf("%s:%d", o.name, o.line)
-	}
-	return o.name
 }
 
 // differs reports whether the leaf's value differs from its default.

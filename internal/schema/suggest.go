@@ -7,9 +7,15 @@ import (
 
 // nearest returns the candidate that word is probably a misspelling of, or empty text.
 func nearest(word string, candidates []string) string {
-	best, least := "", max(1, len(word)/3)+1
+	return closest(strings.ToLower(word), candidates, max(1, len(word)/3))
+}
+
+// closest returns the first of the candidates with the least distance from word, or empty text if all
+// distances exceed limit.
+func closest(word string, candidates []string, limit int) string {
+	best, least := "", limit+1
 	for _, c := range candidates {
-		if d := distance(strings.ToLower(word), c); d < least {
+		if d := distance(word, c); d < least {
 			best, least = c, d
 		}
 	}

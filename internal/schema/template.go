@@ -3,6 +3,7 @@ package schema
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -24,7 +25,7 @@ type template struct {
 
 // includes reports whether a key of the section, or below it, is selected.
 func (t *template) includes(s *Section) bool {
-	return slices.ContainsFunc(s.leaves(), t.has)
+	return slices.ContainsFunc(slices.Collect(maps.Values(s.All())), t.has)
 }
 
 func (t *template) has(l *Leaf) bool { return t.keys == nil || slices.Contains(t.keys, l.Path) }

@@ -12,16 +12,11 @@ import (
 // Bytes is a size in bytes, written as 256KiB, 1MiB, 10GiB, 2TiB or a plain number.
 type Bytes int64
 
-// sizes returns the units from large to small, the order in which String tries them.
-func sizes() []struct {
+// sizes contains the units from large to small, the order in which String tries them.
+var sizes = []struct {
 	suffix string
 	factor int64
-} {
-	return []struct {
-		suffix string
-		factor int64
-	}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
-}
+}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
 
 // Kind returns the name of the type in the reference.
 func (b *Bytes) Kind() string { return "size" }
@@ -29,7 +24,7 @@ func (b *Bytes) Kind() string { return "size" }
 // Parse reads the value of a leaf.
 func (b *Bytes) Parse(text string) error {
 	digits, factor := text, int64(1)
-	for _, s := range sizes() {
+	for _, s := range sizes {
 		if rest, ok := strings.CutSuffix(text, s.suffix); ok {
 			digits, factor = strings.TrimRight(rest, " "), s.factor
 			break
@@ -49,7 +44,7 @@ func (b *Bytes) Parse(text string) error {
 
 // String returns the shortest exact form that Parse accepts.
 func (b Bytes) String() string {
-	for _, s := range sizes() {
+	for _, s := range sizes {
 		if int64(b) != 0 && s.factor > 1 && int64(b)%s.factor == 0 {
 			return strconv.FormatInt(int64(b)/s.factor, 10) + s.suffix
 		}

@@ -118,11 +118,8 @@ func compare(a, b reflect.Value) int {
 
 // Show returns the leaf's value in the syntax of the file, with secrets redacted.
 func (l *Leaf) Show() string {
-	switch v := l.Value.Interface().(type) {
-	case time.Duration:
-		return FormatDuration(v)
-	case fmt.Stringer:
-		return v.String()
+	if d, ok := l.Value.Interface().(time.Duration); ok {
+		return FormatDuration(d)
 	}
 	return fmt.Sprint(l.Value.Interface())
 }
