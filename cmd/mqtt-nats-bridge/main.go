@@ -25,10 +25,7 @@ func main() {
 		Build: cli.ReadBuild("mqtt-nats-bridge", cli.Linked{Version: version, Commit: commit, Date: date},
 			"github.com/eclipse/paho.mqtt.golang", "github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2"),
 		Description: description, Schema: config.BridgeProgram(), Empty: &config.Config{},
-		Read: func(s config.Sources) (*config.Config, error) {
-			s.Check = plan.Validate
-			return config.Load(s)
-		},
+		Read: func(s config.Sources) (*config.Config, error) { return config.Load(s, plan.Validate) },
 		Keys: config.BridgeKeys(), Example: "limits.payload=64KiB",
 	}, line, &line.Settings, kong.Vars(drillDefaults())))
 }

@@ -18,7 +18,6 @@ import (
 type Configuration interface {
 	Settings() []schema.Setting
 	ErrorAt(path, message string) config.Error
-	AdminListen() string
 }
 
 // Program is a program with a configuration of type C, and the argument of every command. [Main]
@@ -135,12 +134,13 @@ func (p *Program[C]) listen() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if c.AdminListen() == "" {
-		errs := &config.Errors{}
-		errs.Add(c.ErrorAt("admin.listen", "is empty, so there is no admin endpoint to connect to; set it, like "+p.defaultListen()))
-		return "", errs
+	listen := schema.Of(c).All()["admin.listen"].Show()
+	if listen == "" {
+		return "", &config.Errors{List: []config.Error{
+			c.ErrorAt("admin.listen", "is empty, so there is no admin endpoint to connect to; set it, like "+p.defaultListen()),
+		}}
 	}
-	return c.AdminListen(), nil
+	return listen, nil
 }
 
 func (p *Program[C]) defaultListen() string { return schema.Of(p.Empty).All()["admin.listen"].Default }

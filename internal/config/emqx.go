@@ -2,48 +2,22 @@ package config
 
 import (
 	"crypto/tls"
-	"fmt"
 	"strings"
 
 	"mqtt-nats-bridge/internal/schema"
 )
 
 // APIURL is the base URL of an HTTP API, without a path.
-type APIURL struct{ base string }
+type APIURL struct{ baseURL }
 
 var apiRules = urlRules{
 	example: "write it like http://emqx:18083, or https://emqx:18084 for TLS",
 	schemes: []string{"http", "https"},
+	instead: "give mqtt.emqx.key and mqtt.emqx.secret_file instead",
 }
-
-// Kind returns the name of the type in the reference.
-func (a *APIURL) Kind() string { return "HTTP URL" }
 
 // Parse reads the value of a key.
-func (a *APIURL) Parse(text string) error {
-	if text == "" {
-		*a = APIURL{}
-		return nil
-	}
-	u, err := apiRules.parse(text, text)
-	if err != nil {
-		return err
-	}
-	if u.User != nil {
-		return fmt.Errorf("%s; remove the credentials, and give mqtt.emqx.key and mqtt.emqx.secret_file instead", quoteURL(text))
-	}
-	a.base = u.Scheme + "://" + u.Host
-	return nil
-}
-
-// IsZero reports whether no URL is set.
-func (a APIURL) IsZero() bool { return a.base == "" }
-
-// String returns the URL without a trailing slash.
-func (a APIURL) String() string { return a.base }
-
-// MarshalText returns String.
-func (a APIURL) MarshalText() ([]byte, error) { return []byte(a.base), nil }
+func (a *APIURL) Parse(text string) error { return a.parse(text, &apiRules) }
 
 // CurrentSecret returns the secret of the API key. A secret from a file is read again.
 func (e EMQX) CurrentSecret() (string, error) {
@@ -73,7 +47,7 @@ func (l *rules) emqxRules() {
 		l.Conflict(schema.Quote(e.Key)+" contains a colon; write only the key, and put the secret in mqtt.emqx.secret_file", key)
 	}
 	if e.CA != "" {
-		if !strings.HasPrefix(e.API.base, "https://") {
+		if !strings.HasPrefix(e.API.String(), "https://") {
 			l.Conflict("contradicts mqtt.emqx.api, which is plain text; write https:// there, or remove this key", ca)
 			return
 		}

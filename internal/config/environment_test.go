@@ -102,7 +102,7 @@ func requireEachKey[C any](t *testing.T, program schema.Program, empty func() (C
 		} {
 			c, provenance := empty()
 			ld := schema.NewLoader(program, c, provenance)
-			ld.Read(s.sources())
+			ld.Read(s)
 			require.NoError(t, ld.Err(), l.Path)
 			got := schema.Of(c).All()[l.Path]
 			require.Equal(t, source, provenance.ErrorAt(l.Path, "").Source)

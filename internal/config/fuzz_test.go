@@ -74,7 +74,7 @@ func TestConfigurationRoundTrip(t *testing.T) {
 // c can be written and is read back unchanged.
 func requireWrittenIsRead(t *testing.T, name string, c, standard *Config) {
 	t.Helper()
-	if c.Redacted() == "" || len(c.ClientIDs()) == 0 || len(c.Topics) == 0 {
+	if c.String() == "" || len(c.ClientIDs()) == 0 || len(c.Topics) == 0 {
 		t.Fatal("load an incomplete configuration without an error")
 	}
 	want := values(c)
@@ -100,7 +100,7 @@ func loadText(t testing.TB, name string, file []byte, environ []string) *Config 
 	c, err := Load(Sources{File: name, Env: environ})
 	shown := fmt.Sprint(err)
 	if err == nil {
-		shown = c.Redacted() + fmt.Sprintf("%+v %#v", c, c.MQTT)
+		shown = c.String() + fmt.Sprintf("%+v %#v", c, c.MQTT)
 	}
 	if strings.Contains(shown, canary) {
 		t.Fatalf("a secret is shown: %s", shown)

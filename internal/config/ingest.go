@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"mqtt-nats-bridge/internal/schema"
@@ -79,17 +78,16 @@ type ConsumerMode string
 const ConsumersVerify ConsumerMode = "verify"
 
 // LoadIngest is [Load] for ingest. It reads the variables INGEST_…, DATABASE_URL and NATS_URL.
-// check adds errors in the same way as [Sources].Check.
-func LoadIngest(s Sources, check func(*Ingest) []Error) (*Ingest, error) {
+func LoadIngest(s Sources, checks ...func(*Ingest) []Error) (*Ingest, error) {
 	c := &Ingest{}
 	l := &rules{Loader: schema.NewLoader(IngestProgram(), c, &c.Provenance)}
-	l.Read(s.sources())
+	l.Read(s)
 	l.certificates("nats.tls", c.NATS.TLS.TLS)
 	l.accountRules(&c.NATS)
 	l.adminRules(c.Admin.Listen, "127.0.0.1:9465")
 	l.databaseRules(c)
 	l.intakeRules(c)
-	if check != nil {
+	for _, check := range checks {
 		l.Add(check(c)...)
 	}
 	if err := l.Err(); err != nil {
@@ -118,9 +116,7 @@ func (l *rules) intakeRules(c *Ingest) {
 			continue
 		}
 		for path, name := range map[string]string{stream: in.Stream, consumer: in.Consumer} {
-			if l.Valid(path) && (name == "" || len(name) > 255 || strings.ContainsAny(name, ". \t*>/\\")) {
-				l.Conflict(schema.Quote(name)+` is not a valid name; write one without . * > / \ or spaces`, path)
-			}
+			l.syntax(path, name, validStream(name), `is not a valid name; write one without . * > / \ or spaces`)
 		}
 		key := in.Stream + "/" + in.Consumer
 		if other, twice := streams[key]; twice {
@@ -133,14 +129,8 @@ func (l *rules) intakeRules(c *Ingest) {
 	}
 }
 
-// Redacted works like [Config.Redacted].
-func (c *Ingest) Redacted() string { return schema.Lines(c.Settings()) }
+// String works like [Config.String].
+func (c *Ingest) String() string { return schema.Lines(c.Settings()) }
 
 // Settings works like [Config.Settings].
 func (c *Ingest) Settings() []schema.Setting { return schema.Settings(c, &c.Provenance) }
-
-// AdminListen returns admin.listen.
-func (c *Ingest) AdminListen() string { return c.Admin.Listen }
-
-// String returns Redacted.
-func (c *Ingest) String() string { return c.Redacted() }

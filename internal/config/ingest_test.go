@@ -13,7 +13,7 @@ import (
 
 func loadIngest(t *testing.T, yaml string, env ...string) *Ingest {
 	t.Helper()
-	c, err := LoadIngest(Sources{File: write(t, "ingest.yaml", yaml), Env: env}, nil)
+	c, err := LoadIngest(Sources{File: write(t, "ingest.yaml", yaml), Env: env})
 	require.NoError(t, err)
 	return c
 }
@@ -21,7 +21,7 @@ func loadIngest(t *testing.T, yaml string, env ...string) *Ingest {
 // ingestErrors is errors for the ingest program.
 func ingestErrors(t *testing.T, s Sources) []string {
 	t.Helper()
-	_, err := LoadIngest(s, nil)
+	_, err := LoadIngest(s)
 	var all *Errors
 	require.ErrorAs(t, err, &all)
 	return strings.Split(strings.ReplaceAll(err.Error(), filepath.Dir(s.File)+"/", ""), "\n")
@@ -37,7 +37,7 @@ func TestIngestConfiguration(t *testing.T) {
 
 func testEmptyConfigurationHasDefaults(t *testing.T) {
 	t.Parallel()
-	golden.Require(t, "testdata/ingest-defaults.golden", loadIngest(t, "").Redacted())
+	golden.Require(t, "testdata/ingest-defaults.golden", loadIngest(t, "").String())
 }
 
 func testIngestConfigurationEachKeyIsAVariableAndAFlag(t *testing.T) {
@@ -58,7 +58,7 @@ func testStandardVariablesAreHonoured(t *testing.T) {
 	require.Equal(t, "postgres://strongest/x", c.Database.URL.String())
 	c = loadIngest(t, "database: {url: 'postgres://u@db/x?sslmode=require', password: 'hunter2@'}")
 	require.Equal(t, "postgres://u:hunter2%40@db/x?sslmode=require", c.Database.URL.Reveal(c.Database.Password))
-	require.NotContains(t, c.Redacted(), "hunter2")
+	require.NotContains(t, c.String(), "hunter2")
 }
 
 func testErrorsAreReportedTogether(t *testing.T) {

@@ -2,10 +2,8 @@ package config
 
 import (
 	"fmt"
-	"os"
+	"slices"
 	"strings"
-
-	"mqtt-nats-bridge/internal/schema"
 )
 
 // LeafServers are the hub's listeners for leaf nodes, without credentials.
@@ -49,7 +47,8 @@ func (l *rules) leafRules() {
 	}
 	if l.c.NATS.Mode != LeafMode {
 		if l.Given("nats.leaf") {
-			l.Conflict("applies only with nats.mode: leaf; write nats.mode: leaf, or remove this key", l.leafPaths()...)
+			keys := slices.DeleteFunc(l.Paths(), func(p string) bool { return !strings.HasPrefix(p, "nats.leaf.") })
+			l.Conflict("applies only with nats.mode: leaf; write nats.mode: leaf, or remove this key", keys...)
 		}
 		return
 	}
@@ -61,12 +60,8 @@ func (l *rules) leafRules() {
 	require(!leaf.URL.IsZero(), "nats.leaf.url", "write the hub's listener for leaf nodes, like nats-leaf://hub:7422")
 	require(leaf.Domain != "", "nats.leaf.domain", "write a name for this site, like site-a, that no other bridge uses")
 	require(leaf.StoreDir != "", "nats.leaf.store_dir", "name a directory for the local store")
-	if l.Valid("nats.leaf.domain") && leaf.Domain != "" && !validDomain(leaf.Domain) {
-		l.Conflict(schema.Quote(leaf.Domain)+" is not a valid JetStream domain; write 1 to 64 letters, digits, - or _, like site-a", "nats.leaf.domain")
-	}
-	if info, err := os.Stat(leaf.StoreDir); leaf.StoreDir != "" && l.Valid("nats.leaf.store_dir") && err == nil && !info.IsDir() {
-		l.Conflict(schema.Quote(leaf.StoreDir)+" is not a directory; name a directory, which is created if missing", "nats.leaf.store_dir")
-	}
+	l.syntax("nats.leaf.domain", leaf.Domain, leaf.Domain == "" || validDomain(leaf.Domain), "is not a valid JetStream domain; write 1 to 64 letters, digits, - or _, like site-a")
+	l.directory("nats.leaf.store_dir", leaf.StoreDir)
 	if l.Valid("nats.leaf.store_dir", "state_dir") && leaf.StoreDir != "" && leaf.StoreDir == l.c.StateDir {
 		l.Conflict("is the same directory as state_dir; give the store its own directory", "nats.leaf.store_dir")
 	}
@@ -78,16 +73,6 @@ func (l *rules) leafRules() {
 			l.Conflict("is none, and with nats.mode: leaf no local stream would store the messages; write telemetry, shadow or commands", path)
 		}
 	}
-}
-
-func (l *rules) leafPaths() []string {
-	var paths []string
-	for _, p := range l.Paths() {
-		if strings.HasPrefix(p, "nats.leaf.") {
-			paths = append(paths, p)
-		}
-	}
-	return paths
 }
 
 // validDomain reports whether d is a valid domain. A domain is a token of subjects and part of a

@@ -8,6 +8,8 @@ type (
 	Error = schema.Error
 	// Errors contains all errors of a configuration.
 	Errors = schema.Errors
+	// Sources are the sources of a configuration.
+	Sources = schema.Sources
 	// Flag is a value from the command line.
 	Flag = schema.Flag
 	// Secret is a text that is never shown.
@@ -15,27 +17,6 @@ type (
 	// Bytes is a size.
 	Bytes = schema.Bytes
 )
-
-// Sources are the sources of the configuration. From lowest to highest precedence they are: defaults,
-// the file, MQTT_URL and NATS_URL, BRIDGE_… variables, flags.
-type Sources struct {
-	// File is the YAML file, - for Stdin; empty: none.
-	File string
-	// Stdin reads the standard input. It must return the same content on each call.
-	Stdin func() ([]byte, error)
-	// Env is the environment in the format of os.Environ.
-	Env []string
-	// Flags are the values of the command line. If a path is given twice, the later value wins.
-	Flags []Flag
-	// Check adds errors that only the interpreter of the values can detect; see
-	// Config.ErrorAt. It also gets values that already have an error. Its errors about
-	// such values are dropped. Only [Load] calls it.
-	Check func(*Config) []Error
-}
-
-func (s *Sources) sources() schema.Sources {
-	return schema.Sources{File: s.File, Stdin: s.Stdin, Env: s.Env, Flags: s.Flags}
-}
 
 // BridgeProgram returns the names under which the bridge's configuration is given.
 func BridgeProgram() schema.Program {
@@ -50,13 +31,16 @@ func IngestProgram() schema.Program {
 // Load reads all sources and validates the configuration. The error is always a *[Errors] and
 // contains every error, not only the first. Load opens all files that the configuration names; a
 // missing file is an error.
-func Load(s Sources) (*Config, error) {
+//
+// checks return errors that only the interpreter of the values can detect; see Config.ErrorAt. They
+// also get values that already have an error. Their errors about such values are dropped.
+func Load(s Sources, checks ...func(*Config) []Error) (*Config, error) {
 	c := &Config{}
 	l := &rules{Loader: schema.NewLoader(BridgeProgram(), c, &c.Provenance), c: c}
-	l.Read(s.sources())
+	l.Read(s)
 	l.check()
-	if s.Check != nil {
-		l.Add(s.Check(c)...)
+	for _, check := range checks {
+		l.Add(check(c)...)
 	}
 	if err := l.Err(); err != nil {
 		return nil, err
@@ -65,18 +49,12 @@ func Load(s Sources) (*Config, error) {
 	return c, nil
 }
 
-// Redacted returns the effective configuration, one line per key, with the source of each value
-// that is not a default; secrets are not shown.
-func (c *Config) Redacted() string { return schema.Lines(c.Settings()) }
+// String returns the effective configuration, one line per key, with the source of each value that
+// is not a default; secrets are not shown.
+func (c *Config) String() string { return schema.Lines(c.Settings()) }
 
 // Settings returns the effective values and the source of each.
 func (c *Config) Settings() []schema.Setting { return schema.Settings(c, &c.Provenance) }
-
-// AdminListen returns admin.listen.
-func (c *Config) AdminListen() string { return c.Admin.Listen }
-
-// String returns Redacted.
-func (c *Config) String() string { return c.Redacted() }
 
 // BridgeKeys returns the keys that most configurations of the bridge set.
 func BridgeKeys() []string {

@@ -28,9 +28,9 @@ func load(t *testing.T, yaml string, env ...string) *Config {
 }
 
 // errors returns Load's errors for a configuration, one per line, without the file's directory.
-func errorsOf(t *testing.T, s Sources) []string {
+func errorsOf(t *testing.T, s Sources, checks ...func(*Config) []Error) []string {
 	t.Helper()
-	_, err := Load(s)
+	_, err := Load(s, checks...)
 	var all *Errors
 	require.ErrorAs(t, err, &all)
 	lines := strings.Split(err.Error(), "\n")
@@ -53,7 +53,7 @@ func TestDefaults(t *testing.T) {
 			c := load(t, yaml)
 			none, err := Load(Sources{})
 			require.NoError(t, err)
-			require.Equal(t, none.Redacted(), c.Redacted())
+			require.Equal(t, none.String(), c.String())
 			require.Empty(t, c.Warnings())
 		})
 	}
@@ -165,7 +165,7 @@ func testErrorsOfCheckAreInTheSameList(t *testing.T) {
 	check := func(c *Config) []Error {
 		return []Error{c.ErrorAt("topics[0].topic", "means nothing"), c.ErrorAt("topics", "are few"), c.ErrorAt("mqtt.url", "is slow"), c.ErrorAt("mqtt.share", "is odd")}
 	}
-	got := errorsOf(t, Sources{Check: check, File: write(t, "bridge.yaml", "mqtt:\n  url: mqtt://h\n  keepalive: abc\ntopics:\n- topic: a/{tenant}/{device}\n")})
+	got := errorsOf(t, Sources{File: write(t, "bridge.yaml", "mqtt:\n  url: mqtt://h\n  keepalive: abc\ntopics:\n- topic: a/{tenant}/{device}\n")}, check)
 	require.Equal(t, []string{
 		`mqtt.share: is odd`,
 		`bridge.yaml:2: mqtt.url: is slow`,
@@ -173,7 +173,7 @@ func testErrorsOfCheckAreInTheSameList(t *testing.T) {
 		`bridge.yaml:5: topics[0].topic: means nothing`,
 		`bridge.yaml:5: topics: are few`,
 	}, got)
-	got = errorsOf(t, Sources{Check: check, File: write(t, "bridge.yaml", "mqtt: {url: ftp://h}\ntopics: [a/+]\n")})
+	got = errorsOf(t, Sources{File: write(t, "bridge.yaml", "mqtt: {url: ftp://h}\ntopics: [a/+]\n")}, check)
 	require.Len(t, got, 3, "not what has an error already, nor what is in it: %q", got)
 	require.Contains(t, got[0], "mqtt.share: is odd")
 	require.Contains(t, got[1], "mqtt.url: \"ftp://h\" has the unknown scheme")

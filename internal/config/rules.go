@@ -33,7 +33,29 @@ func (l *rules) check() {
 	l.topicRules()
 	l.clientIDRules()
 	l.adminRules(l.c.Admin.Listen, "127.0.0.1:9464")
-	l.stateRules()
+	l.directory("state_dir", l.c.StateDir)
+}
+
+// syntax checks the value of a text with its own grammar. correction follows the value in the error.
+func (l *rules) syntax(path, value string, valid bool, correction string) {
+	if l.Valid(path) && !valid {
+		l.Conflict(schema.Quote(value)+" "+correction, path)
+	}
+}
+
+// directory checks the name of a directory, which may be missing.
+func (l *rules) directory(path, name string) {
+	info, err := os.Stat(name)
+	l.syntax(path, name, err != nil || info.IsDir(), "is not a directory; name a directory, which is created if missing")
+}
+
+// refuse reports an error of each of the paths that was given.
+func (l *rules) refuse(message string, paths ...string) {
+	for _, p := range paths {
+		if l.Given(p) {
+			l.ErrorAt(p, p, message)
+		}
+	}
 }
 
 func (l *rules) brokerRules() {
@@ -44,12 +66,9 @@ func (l *rules) brokerRules() {
 		l.Conflict("contradicts mqtt.url, which is plain text; write mqtts:// there, or remove this key", "mqtt.tls.ca", "mqtt.tls.cert", "mqtt.tls.key", "mqtt.tls.passphrase_file", "mqtt.tls.server_name", "mqtt.tls.alpn")
 	}
 	l.webSocketRules()
-	if l.Valid("mqtt.client_id") && !validClientID(m.ClientID) {
-		l.Conflict(schema.Quote(m.ClientID)+" is not a valid client id; write 1 to 128 letters, digits or - _ . : @ = ~ %, the first a letter or digit", "mqtt.client_id")
-	}
-	if strings.ContainsAny(m.Share, "/+#") { // MQTT 5 §4.8.2; 3.1.1 does not define shared subscriptions
-		l.Conflict(schema.Quote(m.Share)+" is not a valid share group; write one without / + #", "mqtt.share")
-	}
+	l.syntax("mqtt.client_id", m.ClientID, validClientID(m.ClientID), "is not a valid client id; write 1 to 128 letters, digits or - _ . : @ = ~ %, the first a letter or digit")
+	// MQTT 5 §4.8.2; 3.1.1 does not define shared subscriptions.
+	l.syntax("mqtt.share", m.Share, !strings.ContainsAny(m.Share, "/+#"), "is not a valid share group; write one without / + #")
 }
 
 func (l *rules) webSocketRules() {
@@ -146,21 +165,14 @@ func (l *rules) accountRules(n *Account) {
 			l.Conflict("is given without a password; give nats.password or nats.password_file too", "nats.user")
 		}
 	}
-	if n.Domain != "" && l.Valid("nats.domain") && !validDomain(n.Domain) {
-		l.Conflict(schema.Quote(n.Domain)+" is not a valid JetStream domain; write 1 to 64 letters, digits, - or _, like hub", "nats.domain")
-	}
-	if n.InboxPrefix != "" && !validSubject(n.InboxPrefix) {
-		l.Conflict(schema.Quote(n.InboxPrefix)+" is not a valid inbox prefix; write tokens separated by dots, without * > or spaces, like _INBOX_bridge", "nats.inbox_prefix")
-	}
+	l.syntax("nats.domain", n.Domain, n.Domain == "" || validDomain(n.Domain), "is not a valid JetStream domain; write 1 to 64 letters, digits, - or _, like hub")
+	l.syntax("nats.inbox_prefix", n.InboxPrefix, n.InboxPrefix == "" || validLevels(n.InboxPrefix, ".", "*> \t"), "is not a valid inbox prefix; write tokens separated by dots, without * > or spaces, like _INBOX_bridge")
 }
 
-func validSubject(s string) bool {
-	for token := range strings.SplitSeq(s, ".") {
-		if token == "" || strings.ContainsAny(token, "*> \t") {
-			return false
-		}
-	}
-	return true
+// validLevels reports whether s has levels between separators, none of them empty or with a forbidden
+// character.
+func validLevels(s, separator, forbidden string) bool {
+	return !strings.ContainsAny(s, forbidden) && !slices.Contains(strings.Split(s, separator), "")
 }
 
 // clientIDRules must run after laneRules, which determine the number of lanes.
@@ -172,9 +184,8 @@ func (l *rules) clientIDRules() {
 	if lanes := len(c.Lanes.Partitions.List) + c.Lanes.Count + c.Lanes.Retiring; c.MQTT.ExactID && lanes != 1 {
 		l.Conflict("requires a single lane, and "+strconv.Itoa(lanes)+" are configured; remove this key, or write lanes.count: 1 or a single partition in lanes.partitions", "mqtt.exact_client_id")
 	}
-	if c.Lanes.Partitions.Auto && strings.ContainsAny(c.MQTT.ClientID, ":@~%") {
-		l.Conflict(schema.Quote(c.MQTT.ClientID)+" is the prefix of the lease keys, which cannot contain : @ ~ or %; write one without them", "mqtt.client_id")
-	}
+	leasable := !c.Lanes.Partitions.Auto || !strings.ContainsAny(c.MQTT.ClientID, ":@~%")
+	l.syntax("mqtt.client_id", c.MQTT.ClientID, leasable, "is the prefix of the lease keys, which cannot contain : @ ~ or %; write one without them")
 }
 
 func (l *rules) laneRules() {
@@ -183,26 +194,21 @@ func (l *rules) laneRules() {
 		return
 	}
 	if c.Identity.Mode == Attested {
-		if l.Given("lanes.count") {
-			l.Conflict("contradicts identity.mode attested, where each partition has one lane; remove this key, or write lanes.partitions", "lanes.count")
-		}
-		if l.Given("lanes.retiring") {
-			l.Conflict("contradicts identity.mode attested, where lanes are not retired; remove this key", "lanes.retiring")
-		}
+		l.refuse("contradicts identity.mode attested, where each partition has one lane; remove this key, or write lanes.partitions", "lanes.count")
+		l.refuse("contradicts identity.mode attested, where lanes are not retired; remove this key", "lanes.retiring")
 		if c.MQTT.Share != "" && c.MQTT.Share != ShareOff {
 			l.Conflict("names a share group, and with identity.mode attested each lane has its own; remove this key, or write off", "mqtt.share")
 		}
 		c.Lanes.Count, c.Lanes.Retiring = 0, 0
-		l.prefixRule()
+		p := c.Identity.Prefix
+		l.syntax("identity.prefix", p, !strings.HasPrefix(p, "$") && validLevels(p, "/", "+#{}"), "is not a valid prefix; write levels without + # { } or a leading $, like bridge/v1")
 		l.leaseRules()
 		return
 	}
 	if c.MQTT.Share == ShareOff {
 		c.MQTT.Share = "" // plain topics have no group by default
 	}
-	if l.Given("lanes.partitions") {
-		l.Conflict("contradicts identity.mode off, where topics have no partitions; write lanes.count, and mqtt.share if that is more than 1", "lanes.partitions")
-	}
+	l.refuse("contradicts identity.mode off, where topics have no partitions; write lanes.count, and mqtt.share if that is more than 1", "lanes.partitions")
 	c.Lanes.Partitions = Partitions{}
 	l.leaseRules()
 	if l.Valid("lanes.retiring", "mqtt.share") && c.Lanes.Retiring > 0 && c.MQTT.Share == "" {
@@ -223,30 +229,13 @@ func (l *rules) leaseRules() {
 		return
 	}
 	if !lanes.Partitions.Auto {
-		for _, path := range []string{"lanes.bucket", "lanes.ttl"} {
-			if l.Given(path) {
-				l.Conflict("applies only with lanes.partitions: auto; remove this key, or write auto there", path)
-			}
-		}
+		l.refuse("applies only with lanes.partitions: auto; remove this key, or write auto there", "lanes.bucket", "lanes.ttl")
 		return
 	}
 	if l.Valid("nats.mode") && l.c.NATS.Mode == LeafMode {
 		l.Conflict("auto contradicts nats.mode leaf: each replica has its own local stream, so a message redelivered after a partition has moved would be stored in two of them; write the partitions of this bridge, like 0-f", "lanes.partitions")
 	}
 	l.bucketRule("lanes.bucket", lanes.Bucket)
-}
-
-func (l *rules) prefixRule() {
-	p := l.c.Identity.Prefix
-	if !l.Valid("identity.prefix") {
-		return
-	}
-	for level := range strings.SplitSeq(p, "/") {
-		if level == "" || strings.ContainsAny(level, "+#{}") || strings.HasPrefix(p, "$") {
-			l.Conflict(schema.Quote(p)+" is not a valid prefix; write levels without + # { } or a leading $, like bridge/v1", "identity.prefix")
-			return
-		}
-	}
 }
 
 func (l *rules) registryRules() {
@@ -258,17 +247,16 @@ func (l *rules) registryRules() {
 		l.Conflict("contradicts identity.mode off, where topics contain no certificate; write none", "identity.registry.kind")
 	}
 	const url, file = "identity.registry.database_url", "identity.registry.database_url_file"
-	switch given := !r.DatabaseURL.IsZero(); {
-	case !l.Valid(url, file):
-	case r.Kind == RegistryPostgres && !given:
-		l.Conflict("is postgres without a database; give identity.registry.database_url or identity.registry.database_url_file too", "identity.registry.kind")
-	case given && strings.HasPrefix(r.DatabaseURL.Reveal(), "postgres"): // otherwise key=value pairs
+	given := !r.DatabaseURL.IsZero()
+	if strings.HasPrefix(r.DatabaseURL.Reveal(), "postgres") && l.Valid(url, file) { // otherwise key=value pairs
 		if _, err := parseDatabaseURL(r.DatabaseURL.Reveal()); err != nil {
 			l.Conflict(err.Error(), file, url)
 		}
 	}
-	switch given := !r.DatabaseURL.IsZero(); {
+	switch {
 	case !l.Valid(url, file):
+	case r.Kind == RegistryPostgres && !given:
+		l.Conflict("is postgres without a database; give identity.registry.database_url or identity.registry.database_url_file too", "identity.registry.kind")
 	case r.Kind != RegistryPostgres && given:
 		l.Conflict("is given, and identity.registry.kind is "+r.Kind+"; write postgres there, or remove this key", file, url)
 	}
@@ -279,9 +267,7 @@ func (l *rules) registryRules() {
 
 // bucketRule checks the name of a KV bucket (ADR-8).
 func (l *rules) bucketRule(path, name string) {
-	if l.Valid(path) && !validName(name) {
-		l.Conflict(schema.Quote(name)+" is not a valid bucket name; write 1 to 100 letters, digits, - or _", path)
-	}
+	l.syntax(path, name, validName(name), "is not a valid bucket name; write 1 to 100 letters, digits, - or _")
 }
 
 func (l *rules) limitRules() {
@@ -312,6 +298,11 @@ func (l *rules) limitRules() {
 	}
 }
 
+// validStream reports whether name is a valid name of a stream or a consumer (ADR-6).
+func validStream(name string) bool {
+	return name != "" && len(name) <= 255 && !strings.ContainsAny(name, ". \t*>/\\")
+}
+
 func (l *rules) streamRules() {
 	names := map[string]string{}
 	for _, s := range []struct {
@@ -321,7 +312,7 @@ func (l *rules) streamRules() {
 		name, age := s.path+".name", s.path+".max_age"
 		switch other, twice := names[s.Name]; {
 		case !l.Valid(name):
-		case s.Name == "" || len(s.Name) > 255 || strings.ContainsAny(s.Name, ". \t*>/\\"): // ADR-6
+		case !validStream(s.Name):
 			l.Conflict(schema.Quote(s.Name)+` is not a valid stream name; write one without . * > / \ or spaces`, name)
 		case twice:
 			l.Conflict(schema.Quote(s.Name)+" is also the name of "+other+"; give each its own", name, other+".name")
@@ -361,23 +352,8 @@ func (l *rules) topicRules() {
 }
 
 func (l *rules) adminRules(listen, example string) {
-	if listen == "" || !l.Valid("admin.listen") {
-		return
-	}
 	_, port, err := net.SplitHostPort(listen)
 	_, portErr := strconv.ParseUint(port, 10, 16)
-	if err != nil || portErr != nil || strings.Contains(listen, " ") {
-		l.Conflict(schema.Quote(listen)+" is not an address to listen on; write host:port like "+example+", or "+example[strings.LastIndexByte(example, ':'):]+" for all interfaces", "admin.listen")
-	}
-}
-
-// stateRules check state_dir. The directory may be missing: the journal creates it.
-func (l *rules) stateRules() {
-	dir := l.c.StateDir
-	if dir == "" || !l.Valid("state_dir") {
-		return
-	}
-	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
-		l.Conflict(schema.Quote(dir)+" is not a directory; name a directory, which is created if missing", "state_dir")
-	}
+	valid := listen == "" || err == nil && portErr == nil && !strings.Contains(listen, " ")
+	l.syntax("admin.listen", listen, valid, "is not an address to listen on; write host:port like "+example+", or "+example[strings.LastIndexByte(example, ':'):]+" for all interfaces")
 }

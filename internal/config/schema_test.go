@@ -27,14 +27,14 @@ var configurations = map[string]struct {
 		if err != nil {
 			return "", err
 		}
-		return c.Redacted(), nil
+		return c.String(), nil
 	}},
 	"ingest": {&Ingest{}, IngestProgram(), IngestKeys(), func(file string) (string, error) {
-		c, err := LoadIngest(Sources{File: file}, nil)
+		c, err := LoadIngest(Sources{File: file})
 		if err != nil {
 			return "", err
 		}
-		return c.Redacted(), nil
+		return c.String(), nil
 	}},
 }
 

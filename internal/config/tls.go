@@ -10,9 +10,6 @@ import (
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
-// Given reports whether any key of the block was given.
-func (t TLS) Given() bool { return t != TLS{} }
-
 // Files returns the files of the block.
 func (t TLS) Files() tlsfile.Files {
 	return tlsfile.Files{CA: t.CA, Cert: t.Cert, Key: t.Key, PassphraseFile: t.Passphrase}
@@ -54,16 +51,12 @@ func parseHeaders(text string) (http.Header, error) {
 			continue
 		}
 		name, value, found := strings.Cut(line, ":")
-		if !found || name == "" || strings.ContainsFunc(name, func(r rune) bool { return !validHeader(r) }) {
+		if !found || name == "" || strings.ContainsFunc(name, func(r rune) bool { return !isAlphanumeric(r) && r != '-' && r != '_' }) {
 			return nil, errors.New("has a line that is not a header; write Name: value")
 		}
 		headers.Add(name, strings.TrimSpace(value))
 	}
 	return headers, nil
-}
-
-func validHeader(r rune) bool {
-	return r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || r == '-' || r == '_'
 }
 
 // CurrentPassword returns the password for the broker. A password from a file is read again.

@@ -40,41 +40,13 @@ func (r *Ratio) Parse(text string) error {
 func (r Ratio) String() string { return strconv.FormatFloat(float64(r), 'g', -1, 64) }
 
 // CollectorURL is the base URL of a collector for OTLP over HTTP.
-type CollectorURL struct{ base string }
+type CollectorURL struct{ baseURL }
 
 var collectorRules = urlRules{
 	example: "write it like http://otel-collector:4318",
 	schemes: []string{"http", "https"}, paths: []string{"http", "https"},
+	instead: "run a local collector that adds them",
 }
-
-// Kind returns the name of the type in the reference.
-func (c *CollectorURL) Kind() string { return "HTTP URL" }
 
 // Parse reads the value of a key.
-func (c *CollectorURL) Parse(text string) error {
-	if text == "" {
-		*c = CollectorURL{}
-		return nil
-	}
-	u, err := collectorRules.parse(text, text)
-	if err != nil {
-		return err
-	}
-	if u.User != nil {
-		return fmt.Errorf("%s; remove the credentials, and run a local collector that adds them", quoteURL(text))
-	}
-	if u.RawQuery != "" {
-		return fmt.Errorf("%s has a query; %s", quoteURL(text), collectorRules.example)
-	}
-	c.base = strings.TrimSuffix(u.String(), "/")
-	return nil
-}
-
-// IsZero reports whether no URL is set.
-func (c CollectorURL) IsZero() bool { return c.base == "" }
-
-// String returns the URL without a trailing slash.
-func (c CollectorURL) String() string { return c.base }
-
-// MarshalText returns String.
-func (c CollectorURL) MarshalText() ([]byte, error) { return []byte(c.base), nil }
+func (c *CollectorURL) Parse(text string) error { return c.parse(text, &collectorRules) }

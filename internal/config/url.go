@@ -77,13 +77,9 @@ func (b *Brokers) takeUser() *url.Userinfo {
 		return nil
 	}
 	user := b.urls[0].User
-	bare := make([]*url.URL, len(b.urls))
-	for i, u := range b.urls {
-		without := *u
-		without.User = nil
-		bare[i] = &without
+	for _, u := range b.urls {
+		u.User = nil
 	}
-	b.urls = bare
 	return user
 }
 
@@ -112,9 +108,6 @@ func (b BrokerURL) String() string {
 	}
 	return "mqtt://" + b.Address
 }
-
-// MarshalText returns String.
-func (b BrokerURL) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 
 // ParseBrokerURL reads a broker's URL from the command line. A URL with user and password is
 // refused, because other users of the machine can read a command line.

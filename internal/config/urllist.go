@@ -20,6 +20,7 @@ type urlRules struct {
 	schemes []string // the first is the preferred one
 	bare    bool     // a URL without a scheme gets the first one
 	paths   []string // schemes that allow a path
+	instead string   // for a base URL: where to give the credentials that it must not contain
 }
 
 // urlList is a list of URLs, written with commas or as a YAML list. They may contain credentials,
@@ -84,6 +85,39 @@ func (r *urlRules) parse(part, text string) (*url.URL, error) {
 	return u, nil
 }
 
+// baseURL is the base URL of an HTTP API, without credentials.
+type baseURL struct{ text string }
+
+func (b *baseURL) parse(text string, rules *urlRules) error {
+	if text == "" {
+		b.text = ""
+		return nil
+	}
+	u, err := rules.parse(text, text)
+	switch {
+	case err != nil:
+		return err
+	case u.User != nil:
+		return fmt.Errorf("%s; remove the credentials, and %s", quoteURL(text), rules.instead)
+	case u.RawQuery != "":
+		return fmt.Errorf("%s has a query; %s", quoteURL(text), rules.example)
+	}
+	b.text = strings.TrimSuffix(u.String(), "/")
+	return nil
+}
+
+// Kind returns the name of the type in the reference.
+func (b *baseURL) Kind() string { return "HTTP URL" }
+
+// IsZero reports whether no URL is set.
+func (b baseURL) IsZero() bool { return b.text == "" }
+
+// String returns the URL without a trailing slash.
+func (b baseURL) String() string { return b.text }
+
+// MarshalText returns String.
+func (b baseURL) MarshalText() ([]byte, error) { return []byte(b.text), nil }
+
 // checkAuthority checks the part after the scheme before it is parsed. A special character that is
 // not encoded would move the end of a password into the host.
 func checkAuthority(rest string) error {
@@ -118,9 +152,7 @@ func checkHost(u *url.URL) error {
 	if strings.ContainsAny(host, " \t\r\n\x00") {
 		return errors.New("has a space in its host")
 	}
-	invalid := func(r rune) bool {
-		return !(r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || r == '-' || r == '_' || r == '.')
-	}
+	invalid := func(r rune) bool { return !isAlphanumeric(r) && !strings.ContainsRune("-_.", r) }
 	if !strings.HasPrefix(u.Host, "[") && strings.ContainsFunc(host, invalid) {
 		return errors.New("has a character in its host that is not valid in a host name")
 	}

@@ -65,10 +65,10 @@ func TestLeafPage(t *testing.T) {
 		"nats://hub:4222", hub.ClientURL(), "nats-leaf://hub:7422", "nats-leaf://"+net.JoinHostPort("127.0.0.1", strconv.Itoa(opts.LeafNode.Port)))
 	file := filepath.Join(dir, "bridge.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(here.Replace(block(t, "bridge.yaml"))), 0o600))
-	c, err := config.Load(config.Sources{File: file, Check: plan.Validate, Flags: []config.Flag{
+	c, err := config.Load(config.Sources{File: file, Flags: []config.Flag{
 		{Path: "mqtt.url", Value: "mqtt://" + strings.TrimPrefix(devices.URL(), "tcp://")},
 		{Path: "identity.mode", Value: "off"}, {Path: "admin.listen", Value: ""},
-	}})
+	}}, plan.Validate)
 	require.NoError(t, err)
 	nc, err := nats.Connect(hub.ClientURL(), nats.UserInfo("operator", natsPasswords["operator"]))
 	require.NoError(t, err)

@@ -55,9 +55,9 @@ func requireStored(t *testing.T, file string, sent [][2]string) {
 	server, err := embedded.Open(embedded.Options{StoreDir: t.TempDir()})
 	require.NoError(t, err)
 	t.Cleanup(server.Close)
-	c, err := config.Load(config.Sources{File: file, Check: plan.Validate, Flags: []config.Flag{
+	c, err := config.Load(config.Sources{File: file, Flags: []config.Flag{
 		{Path: "mqtt.url", Value: "mqtt://" + broker.Addr}, {Path: "nats.url", Value: server.URL()}, {Path: "admin.listen", Value: ""},
-	}})
+	}}, plan.Validate)
 	require.NoError(t, err)
 	b, err := daemon.Open(t.Context(), daemon.Options{Config: c, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel), Version: "test"})
 	require.NoError(t, err)

@@ -84,7 +84,7 @@ func errorsOf(t *testing.T, yaml string) []string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "bridge.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(yaml), 0o600))
-	_, err := config.Load(config.Sources{File: file, Check: Validate})
+	_, err := config.Load(config.Sources{File: file}, Validate)
 	if err == nil {
 		return nil
 	}

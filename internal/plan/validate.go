@@ -13,7 +13,7 @@ import (
 )
 
 // Validate returns the errors that only the parsers of patterns, templates and stream subjects can
-// detect, each with its place. It is meant for [config.Sources], so c may contain other errors.
+// detect, each with its place. It is meant for [config.Load], so c may contain other errors.
 func Validate(c *config.Config) []config.Error { return validate(c).errs }
 
 // validation contains the parsed patterns, templates and streams, and their errors.
