@@ -47,13 +47,8 @@ func (s *sessionsClear) Run(ctx context.Context, p *program) error {
 	}
 	if !s.Yes {
 		fmt.Fprintf(p.Out, "This deletes the sessions of %[2]s at %[1]s, with all their messages.\nA client that is connected under one of these client ids is disconnected.\n", c.MQTT.URL, strings.Join(s.ClientIDs, ", "))
-		ok, err := confirm(ctx, p, "Clear?")
-		if err != nil {
+		if err := confirm(ctx, p, "Clear?", "nothing was deleted"); err != nil {
 			return err
-		}
-		if !ok {
-			fmt.Fprintln(p.Out, "nothing was deleted")
-			return cli.ErrReported
 		}
 	}
 	ok, err := sessions.Clear(ctx, c, s.ClientIDs, p.Out)

@@ -112,13 +112,8 @@ func (a *streamsApply) Run(ctx context.Context, p *program) error {
 		return nil
 	}
 	if !a.Yes {
-		ok, err := confirm(ctx, p, "Apply?")
-		if err != nil {
+		if err := confirm(ctx, p, "Apply?", "nothing was changed"); err != nil {
 			return err
-		}
-		if !ok {
-			fmt.Fprintln(p.Out, "nothing was changed")
-			return cli.ErrReported
 		}
 	}
 	return t.apply(ctx, p)
@@ -234,8 +229,9 @@ func (t *streamsTask) apply(ctx context.Context, p *program) error {
 	return nil
 }
 
-// confirm asks on the terminal. Any answer except y and yes means no.
-func confirm(ctx context.Context, p *program, question string) (bool, error) {
+// confirm asks on the terminal. Any answer except y and yes means no: confirm prints declined and
+// returns an error.
+func confirm(ctx context.Context, p *program, question, declined string) error {
 	fmt.Fprintf(p.Out, "\n%s [y/N] ", question)
 	answer := make(chan string, 1)
 	go func() {
@@ -245,8 +241,12 @@ func confirm(ctx context.Context, p *program, question string) (bool, error) {
 	}()
 	select {
 	case <-ctx.Done():
-		return false, context.Cause(ctx)
+		return context.Cause(ctx)
 	case text := <-answer:
-		return text == "y" || text == "yes", nil
+		if text == "y" || text == "yes" {
+			return nil
+		}
+		fmt.Fprintln(p.Out, declined)
+		return cli.ErrReported
 	}
 }
