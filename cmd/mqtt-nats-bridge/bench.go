@@ -36,28 +36,14 @@ func (c *benchCommand) Run(ctx context.Context) error {
 }
 
 // benchServer and benchBare run in the processes that bench starts.
-type benchServer struct {
-	Store   string `required:"" help:"Directory of JetStream's files."`
-	Name    string `help:"Name of the server in its cluster."`
-	Cluster string `help:"host:port for routes; default: no cluster."`
-	Routes  string `help:"URLs of the cluster's routes, comma-separated."`
-}
+type benchServer struct{ bench.ServerOptions }
 
 func (c *benchServer) Run(ctx context.Context) error {
-	return bench.Serve(ctx, os.Stdout, bench.ServerOptions{Store: c.Store, Name: c.Name, Cluster: c.Cluster, Routes: c.Routes})
+	return bench.Serve(ctx, os.Stdout, c.ServerOptions)
 }
 
-type benchBare struct {
-	URL      string `required:""`
-	Messages int    `required:""`
-	Size     int    `required:""`
-	Window   int    `required:""`
-	Devices  int    `required:""`
-	Attested bool
-}
+type benchBare struct{ bench.BareOptions }
 
 func (c *benchBare) Run(ctx context.Context) error {
-	return bench.PublishBare(ctx, os.Stdout, bench.BareOptions{
-		URL: c.URL, Messages: c.Messages, Size: c.Size, Window: c.Window, Devices: c.Devices, Attested: c.Attested,
-	})
+	return bench.PublishBare(ctx, os.Stdout, c.BareOptions)
 }

@@ -39,11 +39,11 @@ func Serve(ctx context.Context, out io.Writer, o ServerOptions) error {
 // place pads numbers to half the length of a broker's message id.
 const place = "0000000000000000"
 
-// BareOptions configures the bare publisher.
+// BareOptions configures the bare publisher. Its fields are the command's flags.
 type BareOptions struct {
-	URL                    string
-	Messages, Size, Window int
-	Devices                int // number of subjects, used in turn
+	URL                    string `required:""`
+	Messages, Size, Window int    `required:""`
+	Devices                int    `required:""` // number of subjects, used in turn
 	// Attested adds the headers that messages from attested topics have.
 	Attested bool
 }

@@ -143,12 +143,12 @@ func (s *servers) remove(ctx context.Context) error {
 	})
 }
 
-// ServerOptions configures the nats-server process of a bench.
+// ServerOptions configures the nats-server process of a bench. Its fields are the command's flags.
 type ServerOptions struct {
-	Store   string // directory of JetStream
-	Name    string // of the server, in a cluster
-	Cluster string // host:port for the routes; empty: not clustered
-	Routes  string // URLs of the cluster's servers, comma-separated
+	Store   string `required:"" help:"Directory of JetStream's files."`
+	Name    string `help:"Name of the server in its cluster."`
+	Cluster string `help:"host:port for routes; default: no cluster."`
+	Routes  string `help:"URLs of the cluster's routes, comma-separated."`
 }
 
 func (o ServerOptions) configure(opts *natsd.Options) {
