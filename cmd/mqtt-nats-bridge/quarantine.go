@@ -86,12 +86,13 @@ func (c *quarantineReplay) Run(ctx context.Context, p *program) error {
 	}
 	report, err := quarantine.Replay(ctx, o)
 	if err == nil || report.Selected > 0 || report.Recovered > 0 {
+		result := replayed(report, o.DryRun)
 		if c.JSON() {
-			if err := cli.PrintJSON(p.Out, replayed(report, o.DryRun)); err != nil {
+			if err := cli.PrintJSON(p.Out, result); err != nil {
 				return err
 			}
 		} else {
-			printReplay(p.Out, report, o.DryRun)
+			result.print(p.Out)
 		}
 	}
 	if errors.Is(err, natsjs.ErrStreamNotFound) {
@@ -176,23 +177,19 @@ type stay struct {
 
 func replayed(r *quarantine.Report, dry bool) replay {
 	out := replay{dry, r.Selected, r.Stored, r.Duplicates, r.Recovered, []stay{}}
-	for _, s := range staying(r) {
+	reasons := slices.SortedFunc(maps.Keys(r.Staying), func(a, b quarantine.Stay) int { return int(a.Reason) - int(b.Reason) })
+	for _, s := range reasons {
 		out.Staying = append(out.Staying, stay{s.Reason.String(), r.Staying[s], s.Detail})
 	}
 	return out
 }
 
-// staying lists the messages that stay in quarantine, in the order of the reasons.
-func staying(r *quarantine.Report) []quarantine.Stay {
-	return slices.SortedFunc(maps.Keys(r.Staying), func(a, b quarantine.Stay) int { return int(a.Reason) - int(b.Reason) })
-}
-
-func printReplay(w io.Writer, r *quarantine.Report, dry bool) {
+func (r replay) print(w io.Writer) {
 	if r.Recovered > 0 {
 		fmt.Fprintf(w, "%d were stored by an interrupted replay and have now been deleted from quarantine\n", r.Recovered)
 	}
 	verb := "stored"
-	if dry {
+	if r.DryRun {
 		verb = "would be stored"
 	}
 	fmt.Fprintf(w, "%d selected, %d %s", r.Selected, r.Stored, verb)
@@ -200,8 +197,8 @@ func printReplay(w io.Writer, r *quarantine.Report, dry bool) {
 		fmt.Fprintf(w, " (%d of them were already)", r.Duplicates)
 	}
 	fmt.Fprintln(w)
-	for _, s := range staying(r) {
-		fmt.Fprintf(w, "%d stay as %s, for instance: %s\n", r.Staying[s], s.Reason, s.Detail)
+	for _, s := range r.Staying {
+		fmt.Fprintf(w, "%d stay as %s, for instance: %s\n", s.Messages, s.Reason, s.Example)
 	}
 }
 
