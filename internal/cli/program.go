@@ -113,10 +113,10 @@ func configures(f *kong.Flag) bool { return f.Group != nil && f.Group.Title == "
 // help prints kong's help with two changes: it lists the configuration flags only for the program
 // itself, and it replaces the variables in a command's text.
 func (p *Program[C]) help(options kong.HelpOptions, ctx *kong.Context) error {
-	if ctx.Selected() == nil {
+	selected := ctx.Selected()
+	if selected == nil {
 		return kong.DefaultHelpPrinter(options, ctx)
 	}
-	selected := ctx.Selected()
 	selected.Detail = strings.NewReplacer("${program}", ctx.Model.Name, "${name}", p.Schema.Name, "${listen}", p.defaultListen()).Replace(selected.Detail)
 	for _, flag := range ctx.Model.Flags {
 		flag.Hidden = flag.Hidden || configures(flag) || flag.Name == "version"

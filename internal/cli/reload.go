@@ -22,12 +22,11 @@ func Hangups() (received <-chan os.Signal, stop func()) {
 // Reload applies the configuration that load returns. apply returns the paths that changed and
 // those that need a restart. An invalid configuration changes nothing.
 func Reload[T any](log zerolog.Logger, load func() (T, error), apply func(T) (changed, restart []string, err error)) {
+	var changed, restart []string
 	c, err := load()
-	if err != nil {
-		notReloaded(log, err)
-		return
+	if err == nil {
+		changed, restart, err = apply(c)
 	}
-	changed, restart, err := apply(c)
 	if err != nil {
 		notReloaded(log, err)
 		return
