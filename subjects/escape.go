@@ -56,32 +56,29 @@ func appendEscaped(dst, level []byte) []byte {
 	return append(dst, level[clean:]...)
 }
 
-// appendFirst is AppendToken for the first token of a subject.
-func appendFirst(dst, level []byte) []byte {
-	if len(level) == 0 || level[0] != '$' {
-		return AppendToken(dst, level)
+// appendToken is AppendToken for a known position: first means that the token begins the subject.
+func appendToken(dst, level []byte, first bool) []byte {
+	if first && len(level) > 0 && level[0] == '$' {
+		return appendEscaped(append(dst, dollarEscape...), level[1:])
 	}
-	return appendEscaped(append(dst, dollarEscape...), level[1:])
+	return AppendToken(dst, level)
+}
+
+// appendLevels appends the levels between slashes as tokens.
+func appendLevels(dst, levels []byte, first bool) []byte {
+	for {
+		end := bytes.IndexByte(levels, '/')
+		if end < 0 {
+			return appendToken(dst, levels, first)
+		}
+		dst = append(appendToken(dst, levels[:end], first), '.')
+		levels, first = levels[end+1:], false
+	}
 }
 
 // AppendSubject appends the subject of a topic to dst and returns the extended buffer. It does not
 // validate: use [CheckTopic] for the topic and [CheckSubject] for the result.
-func AppendSubject(dst, topic []byte) []byte {
-	end := bytes.IndexByte(topic, '/')
-	if end < 0 {
-		return appendFirst(dst, topic)
-	}
-	dst = appendFirst(dst, topic[:end])
-	for end >= 0 {
-		topic = topic[end+1:]
-		level := topic
-		if end = bytes.IndexByte(topic, '/'); end >= 0 {
-			level = topic[:end]
-		}
-		dst = AppendToken(append(dst, '.'), level)
-	}
-	return dst
-}
+func AppendSubject(dst, topic []byte) []byte { return appendLevels(dst, topic, true) }
 
 // NeedsEscape reports whether the subject of a topic is more than the topic with dots for slashes.
 // An escape is longer than the byte that it encodes, so comparing the length of the topic with that

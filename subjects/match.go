@@ -3,6 +3,7 @@ package subjects
 import (
 	"bytes"
 	"math"
+	"slices"
 )
 
 // Match contains the captures of one topic. They are slices of that topic and valid as long as the
@@ -32,10 +33,8 @@ func (m *Match) Get(name string) []byte {
 	if m.pattern == nil {
 		return nil
 	}
-	for i, n := range m.pattern.names {
-		if n == name {
-			return m.captures[i]
-		}
+	if i := slices.Index(m.pattern.names, name); i >= 0 {
+		return m.captures[i]
 	}
 	return nil
 }
@@ -112,13 +111,16 @@ func (s *split) split(topic []byte) bool {
 	return false
 }
 
-// level returns the level with that index.
-func (s *split) level(topic []byte, i int) []byte {
+// begin returns the beginning of the level with that index.
+func (s *split) begin(i int) int {
 	if i == 0 {
-		return topic[:s.ends[0]]
+		return 0
 	}
-	return topic[int(s.ends[i-1])+1 : s.ends[i]]
+	return int(s.ends[i-1]) + 1
 }
+
+// level returns the level with that index.
+func (s *split) level(topic []byte, i int) []byte { return topic[s.begin(i):s.ends[i]] }
 
 // matchesCount reports whether the pattern matches topics of n levels.
 func (p *Pattern) matchesCount(n int) bool { return n == len(p.levels) || p.tail && n > len(p.levels) }
@@ -154,10 +156,6 @@ func (p *Pattern) capture(topic []byte, s *split, m *Match) {
 	}
 	if p.tail {
 		last := len(p.levels) - 1
-		begin := 0
-		if last > 0 {
-			begin = int(s.ends[last-1]) + 1
-		}
-		m.captures[p.levels[last].capture] = topic[begin:]
+		m.captures[p.levels[last].capture] = topic[s.begin(last):]
 	}
 }

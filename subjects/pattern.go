@@ -147,21 +147,18 @@ func (p *Pattern) Captures() []string { return slices.Clone(p.names) }
 // Filter returns the MQTT filter for the pattern's topics: + for a capture, # for {name...}. # also
 // matches the topic without any further level [MQTT-4.7.1-2].
 func (p *Pattern) Filter() string {
-	var b strings.Builder
+	filter := make([]string, len(p.levels))
 	for i, l := range p.levels {
-		if i > 0 {
-			b.WriteByte('/')
-		}
 		switch {
-		case p.tail && i == len(p.levels)-1:
-			b.WriteByte('#')
+		case p.isTail(l.capture):
+			filter[i] = "#"
 		case l.isCapture():
-			b.WriteByte('+')
+			filter[i] = "+"
 		default:
-			b.WriteString(l.literal)
+			filter[i] = l.literal
 		}
 	}
-	return b.String()
+	return strings.Join(filter, "/")
 }
 
 // StreamSubject returns the subject filter for all subjects of the pattern's own template; see

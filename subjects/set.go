@@ -3,6 +3,7 @@ package subjects
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -114,12 +115,7 @@ func (s *Set) Filters() []string {
 // Subscribed reports whether one of the filters matches a topic. Some topics match a filter but no
 // route: a/# matches a.
 func (s *Set) Subscribed(topic string) bool {
-	for _, r := range s.routes {
-		if filterCovers(r.Pattern.Filter(), topic) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.routes, func(r Route) bool { return filterCovers(r.Pattern.Filter(), topic) })
 }
 
 // filterCovers reports whether filter a matches every topic that b matches.

@@ -1,7 +1,6 @@
 package subjects
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -30,13 +29,10 @@ type part struct {
 func (p *Pattern) Template() *Template {
 	t := &Template{pattern: p, derived: true}
 	for i, l := range p.levels {
-		switch {
-		case l.isCapture():
+		if l.isCapture() {
 			t.add(i, "", l.capture)
-		case i == 0:
-			t.add(i, string(appendFirst(nil, []byte(l.literal))), -1)
-		default:
-			t.add(i, string(AppendToken(nil, []byte(l.literal))), -1)
+		} else {
+			t.add(i, string(appendToken(nil, []byte(l.literal), i == 0)), -1)
 		}
 	}
 	return t
@@ -80,10 +76,8 @@ func ParseTemplate(text string, p *Pattern) (*Template, error) {
 			return invalid(at, "{%s...} has any number of levels: it must be at the end", name)
 		case isCapture && c >= 0:
 			t.add(n, "", c)
-		case isCapture && fixed != nil && n == 0:
-			t.add(n, string(appendFirst(nil, fixed)), -1)
 		case isCapture && fixed != nil:
-			t.add(n, string(AppendToken(nil, fixed)), -1)
+			t.add(n, string(appendToken(nil, fixed, n == 0)), -1)
 		case isCapture:
 			return invalid(at, "{%s} is not a capture of the topic %q, which has %s", name, p.text, braced(p.names))
 		default:
@@ -145,14 +139,12 @@ func braced(names []string) string {
 // add adds token n: the capture, or the literal if capture is -1.
 func (t *Template) add(n int, literal string, capture int) {
 	if n > 0 {
-		t.text += "."
-		t.stream += "."
-		t.tail += "."
+		literal = "." + literal
 	}
+	t.text += literal
+	t.stream += literal
+	t.tail += literal
 	if capture < 0 {
-		t.text += literal
-		t.stream += literal
-		t.tail += literal
 		return
 	}
 	t.text += "{" + t.pattern.captureText(capture) + "}"
@@ -198,24 +190,4 @@ func (t *Template) Append(dst []byte, m *Match) []byte {
 		}
 	}
 	return append(dst, t.tail...)
-}
-
-// appendToken appends a level as a token. first means that it begins the subject.
-func appendToken(dst, level []byte, first bool) []byte {
-	if first {
-		return appendFirst(dst, level)
-	}
-	return AppendToken(dst, level)
-}
-
-// appendLevels appends the levels of a {name...} as tokens.
-func appendLevels(dst, levels []byte, first bool) []byte {
-	for {
-		end := bytes.IndexByte(levels, '/')
-		if end < 0 {
-			return appendToken(dst, levels, first)
-		}
-		dst = append(appendToken(dst, levels[:end], first), '.')
-		levels, first = levels[end+1:], false
-	}
 }
