@@ -183,7 +183,7 @@ func (b *scripted) openFor(r bridge.Receiver, change ...func(*Options)) *Session
 	if b.addr != memory {
 		by = dial.Dial
 	}
-	s, err := open(o, by, nil)
+	s, err := open(o, by, func(context.Context, string) dial.Protocol { return "" })
 	require.NoError(b.t, err)
 	b.t.Cleanup(s.Close)
 	return s

@@ -76,7 +76,7 @@ func testFencedConnectionDeliversNothing(t *testing.T) {
 				c.fenced.Store(true) // the process stood still in this read
 			}
 		}
-		tp := newTap(conn, tapOptions{receiver: r, claim: c})
+		tp := newTap(conn, &Options{Receiver: r, Claim: c})
 		done := make(chan error)
 		go func() { _, err := readAll(tp); done <- err }()
 		time.Sleep(time.Hour)
@@ -100,7 +100,7 @@ func testCloseEndsWaitOfFencedConnection(t *testing.T) {
 				c.fenced.Store(true)
 			}
 		}
-		tp := newTap(conn, tapOptions{receiver: r, claim: c})
+		tp := newTap(conn, &Options{Receiver: r, Claim: c})
 		done := make(chan struct{})
 		go func() { _, _ = readAll(tp); close(done) }()
 		synctest.Wait()

@@ -47,7 +47,7 @@ func (t *tap) popPing() (forPaho bool) {
 		return true
 	}
 	t.fencePending.Store(false)
-	if c, ok := t.opts.receiver.(bridge.Confirmer); ok {
+	if c, ok := t.opts.Receiver.(bridge.Confirmer); ok {
 		c.Confirmed(t, mark)
 	}
 	return false

@@ -25,7 +25,7 @@ func TestTapFence(t *testing.T) {
 	here, there := net.Pipe()
 	defer there.Close()
 	r := confirmed{&recorder{}, make(chan uint64, 1)}
-	p := newTap(here, tapOptions{receiver: r})
+	p := newTap(here, &Options{Receiver: r})
 	p.connected.Store(true)
 	defer p.Close()
 	forPaho := make(chan []byte, 4)

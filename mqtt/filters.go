@@ -56,18 +56,14 @@ func (m *filterStore) reset() { m.known, m.complete, m.formerRemoved = nil, fals
 
 // stale returns the filters to unsubscribe.
 func (m *filterStore) stale(o *Options) []string {
+	left := m.known
+	if !m.formerRemoved {
+		left = slices.Concat(m.known, o.Former)
+	}
 	var stale []string
-	add := func(f string) {
+	for _, f := range left {
 		if !slices.Contains(o.Filters, f) && !slices.Contains(stale, f) {
 			stale = append(stale, f)
-		}
-	}
-	for _, f := range m.known {
-		add(f)
-	}
-	if !m.formerRemoved {
-		for _, f := range o.Former {
-			add(f)
 		}
 	}
 	return stale
@@ -103,14 +99,14 @@ func (m *filterStore) save() error {
 		return nil
 	}
 	b, err := json.Marshal(filterRecord{Filters: m.known, Complete: m.complete})
-	if err != nil {
-		return fmt.Errorf("write the filters' file: %w", err)
-	}
 	next := m.path + ".new"
-	if err := os.WriteFile(next, b, 0o600); err != nil {
-		return fmt.Errorf("write the filters' file: %w", err)
+	if err == nil {
+		err = os.WriteFile(next, b, 0o600)
 	}
-	if err := os.Rename(next, m.path); err != nil {
+	if err == nil {
+		err = os.Rename(next, m.path)
+	}
+	if err != nil {
 		return fmt.Errorf("write the filters' file: %w", err)
 	}
 	return nil

@@ -108,20 +108,17 @@ func parsePublish(h header, body []byte, d *bridge.Delivery) error {
 // a slice (paho v1.5.1 net.go). filters is the number of filters in every SUBSCRIBE of this
 // session.
 func checkForPaho(h header, filters int) error {
-	ok := true
+	rest := 2
 	switch h.kind {
-	case typeConnack:
-		ok = h.rest == 2
+	case typeConnack, typeUnsuback:
 	case typeSuback:
-		ok = h.rest == 2+filters
-	case typeUnsuback:
-		ok = h.rest == 2
+		rest = 2 + filters
 	case typePingresp:
-		ok = h.rest == 0
+		rest = 0
 	default:
 		return fmt.Errorf("%w: packet type %d is not for a subscriber", ErrProtocol, h.kind)
 	}
-	if !ok {
+	if h.rest != rest {
 		return fmt.Errorf("%w: packet type %d with %d remaining bytes", ErrMalformed, h.kind, h.rest)
 	}
 	if h.flags != 0 {

@@ -85,7 +85,7 @@ func TestMalformedPackets(t *testing.T) {
 			wire = append(wire, publish("behind", 8, nil)...)
 			for _, size := range []int{1, len(wire)} {
 				r := &recorder{}
-				tp := newTap(&memConn{chunks: chunked(wire, size)}, tapOptions{receiver: r, filters: filters})
+				tp := newTap(&memConn{chunks: chunked(wire, size)}, &Options{Receiver: r, Filters: make([]string, filters)})
 				passed, err := readAll(tp)
 				require.ErrorIs(t, err, c.is)
 				require.ErrorContains(t, err, c.text)
@@ -106,7 +106,7 @@ func TestConnackLengthEncoding(t *testing.T) {
 	// places, this refusal would count as accepted.
 	for _, code := range []byte{0, 5} {
 		r := &recorder{}
-		tp := newTap(&memConn{chunks: [][]byte{{0x20, 0x82, 0x00, 0x00, code}}}, tapOptions{receiver: r})
+		tp := newTap(&memConn{chunks: [][]byte{{0x20, 0x82, 0x00, 0x00, code}}}, &Options{Receiver: r})
 		cp, err := packets.ReadPacket(tp)
 		require.NoError(t, err)
 		require.Equal(t, code, cp.(*packets.ConnackPacket).ReturnCode)

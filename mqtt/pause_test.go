@@ -63,7 +63,7 @@ func testNothingIsReadWhileReceiverIsFull(t *testing.T) {
 				r.fill() // in the middle of a packet
 			}
 		}
-		tp := newTap(conn, tapOptions{receiver: r, maxPacket: 1 << 20})
+		tp := newTap(conn, &Options{Receiver: r, MaxPacket: 1 << 20})
 		done := make(chan error)
 		go func() { _, err := readAll(tp); done <- err }()
 		synctest.Wait()

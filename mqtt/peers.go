@@ -29,19 +29,9 @@ func NewPeers(lanes int) *Peers {
 // at almost the same time.
 const endTolerance = 100 * time.Millisecond
 
-func (p *Peers) join(id string) {
-	if p == nil {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.ended[id] = time.Time{}
-}
+func (p *Peers) join(id string) { p.end(id, time.Time{}) }
 
 func (p *Peers) leave(id string) {
-	if p == nil {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.ended, id)
@@ -52,9 +42,6 @@ func (p *Peers) leave(id string) {
 // repeats records a problem of id and reports whether another session has the same one, and how
 // many lanes there are.
 func (p *Peers) repeats(id, problem string) (repeated bool, lanes int) {
-	if p == nil {
-		return false, 1
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	problem = neterror.WithoutLocalAddress(strings.ReplaceAll(problem, id, ""))
@@ -67,9 +54,6 @@ func (p *Peers) repeats(id, problem string) (repeated bool, lanes int) {
 
 // recovered records that id has no problem.
 func (p *Peers) recovered(id string) {
-	if p == nil {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.problems, id)
@@ -77,9 +61,6 @@ func (p *Peers) recovered(id string) {
 
 // subscribe records whether the filters of id are granted.
 func (p *Peers) subscribe(id string, granted bool) {
-	if p == nil {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.subscribed[id] = granted
@@ -87,9 +68,6 @@ func (p *Peers) subscribe(id string, granted bool) {
 
 // otherSubscribed reports whether the broker lets one of the other sessions subscribe.
 func (p *Peers) otherSubscribed(id string) bool {
-	if p == nil {
-		return false
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for other, granted := range p.subscribed {
@@ -101,9 +79,6 @@ func (p *Peers) otherSubscribed(id string) bool {
 }
 
 func (p *Peers) end(id string, at time.Time) {
-	if p == nil {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ended[id] = at
@@ -111,9 +86,6 @@ func (p *Peers) end(id string, at time.Time) {
 
 // endedTogether reports whether most of the other sessions ended at the same time as id.
 func (p *Peers) endedTogether(id string, at time.Time) bool {
-	if p == nil {
-		return false
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	same := 0

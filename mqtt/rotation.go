@@ -2,7 +2,7 @@ package mqtt
 
 import (
 	"errors"
-	"strings"
+	"fmt"
 
 	"mqtt-nats-bridge/mqtt/dial"
 )
@@ -32,10 +32,14 @@ func (t *serverRotation) note(err error) error {
 		t.problems = map[string]error{}
 	}
 	t.problems[t.server().URL()] = err
-	var all serverErrors
+	var all error
 	for _, s := range t.servers {
-		if err := t.problems[s.URL()]; err != nil {
-			all = append(all, err)
+		switch err := t.problems[s.URL()]; {
+		case err == nil:
+		case all == nil:
+			all = err
+		default:
+			all = fmt.Errorf("%w; %w", all, err)
 		}
 	}
 	return all
@@ -70,18 +74,3 @@ func (t *serverRotation) identified(address string, ask func() dial.Protocol) di
 	}
 	return found
 }
-
-// serverErrors contains the errors of several listeners.
-type serverErrors []error
-
-// Error implements error.
-func (e serverErrors) Error() string {
-	texts := make([]string, len(e))
-	for i, err := range e {
-		texts[i] = err.Error()
-	}
-	return strings.Join(texts, "; ")
-}
-
-// Unwrap returns all errors, for errors.Is and errors.As.
-func (e serverErrors) Unwrap() []error { return e }

@@ -93,6 +93,9 @@ func (o *Options) setDefaults() error {
 		}
 	}
 	o.Filters = filters
+	if o.Peers == nil {
+		o.Peers = NewPeers(1)
+	}
 	if o.KeepAlive <= 0 {
 		o.KeepAlive = 30 * time.Second
 	}
@@ -127,7 +130,7 @@ const (
 type Session struct {
 	opts Options
 	dial dialFunc
-	// identify is called once per problem; nil: never.
+	// identify is called once per problem.
 	identify identifyFunc
 	cancel   context.CancelFunc
 	done     chan struct{}
@@ -215,10 +218,7 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 		if err != nil {
 			return nil, err
 		}
-		t = newTap(conn, tapOptions{
-			receiver: s.opts.Receiver, maxPacket: s.opts.MaxPacket,
-			filters: len(s.opts.Filters), linger: s.opts.Linger, claim: s.opts.Claim,
-		})
+		t = newTap(conn, &s.opts)
 		if err := s.attach(ctx, t); err != nil {
 			return nil, errors.Join(err, t.Close())
 		}
@@ -274,9 +274,6 @@ func (s *Session) connectError(ctx context.Context, a *dial.Attempt) error {
 		if err := s.closedEarly(p); errors.Is(err, ErrClosedByBroker) {
 			return err
 		}
-	}
-	if s.identify == nil {
-		return s.rotation.note(a.Problem(nil))
 	}
 	return s.rotation.note(a.Problem(func() dial.Protocol {
 		return s.rotation.identified(a.Server.Address, func() dial.Protocol { return s.identify(ctx, a.Server.Address) })

@@ -208,11 +208,11 @@ func testConnectionAfterCloseIsNotAdopted(t *testing.T) {
 	var s Session
 	near, far := pipe()
 	defer far.Close()
-	tp := newTap(near, tapOptions{})
+	tp := newTap(near, &Options{})
 	require.NoError(t, s.attach(ctx, tp))
 	cancel()
 	s.endHandshake()
-	require.ErrorIs(t, s.attach(ctx, newTap(near, tapOptions{})), context.Canceled)
+	require.ErrorIs(t, s.attach(ctx, newTap(near, &Options{})), context.Canceled)
 	require.Same(t, tp, s.tap)
 }
 

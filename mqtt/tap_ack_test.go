@@ -39,7 +39,7 @@ func testPUBACKsAreSentTogetherBeforeReaderWaits(t *testing.T) {
 	conn := &memConn{chunks: [][]byte{connackNew, wire, publish("t", 500, nil)}}
 	var before []int // writes before each read
 	conn.onRead = func() { before = append(before, len(conn.writes())) }
-	_, err := readAll(newTap(conn, tapOptions{receiver: r}))
+	_, err := readAll(newTap(conn, &Options{Receiver: r}))
 	require.Equal(t, io.EOF, err)
 	require.Equal(t, [][]byte{pubacks(ids...), pubacks(500)}, conn.writes())
 	require.Equal(t, []int{0, 0, 1, 2}, before, "written before the reader waits")
@@ -48,7 +48,7 @@ func testPUBACKsAreSentTogetherBeforeReaderWaits(t *testing.T) {
 func testAckOnlyAppends(t *testing.T) {
 	t.Parallel()
 	conn := &memConn{}
-	tp := newTap(conn, tapOptions{receiver: &recorder{}})
+	tp := newTap(conn, &Options{Receiver: &recorder{}})
 	var ids []uint16
 	for range 3 {
 		for id := uint16(1); id <= 1000; id++ {
@@ -67,7 +67,7 @@ func testAckNeverBlocks(t *testing.T) {
 	t.Parallel()
 	near, far := pipe()
 	defer far.Close()
-	tp := newTap(near, tapOptions{receiver: &recorder{}})
+	tp := newTap(near, &Options{Receiver: &recorder{}})
 	fill(tp)
 	done := make(chan struct{})
 	go func() { tp.Flush(); close(done) }()
@@ -87,7 +87,7 @@ func testAckNeverBlocks(t *testing.T) {
 func testPUBACKsPrecedePacketsOfPahoAndDISCONNECT(t *testing.T) {
 	t.Parallel()
 	conn := &memConn{}
-	tp := newTap(conn, tapOptions{receiver: &recorder{}})
+	tp := newTap(conn, &Options{Receiver: &recorder{}})
 	tp.Ack(1)
 	require.NoError(t, packets.NewControlPacket(packets.Pingreq).Write(tp))
 	tp.Ack(2)
@@ -112,7 +112,7 @@ func TestTapStaleAcks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			conn := &memConn{chunks: [][]byte{connackNew}}
-			tp := newTap(conn, tapOptions{receiver: &recorder{}})
+			tp := newTap(conn, &Options{Receiver: &recorder{}})
 			end(tp)
 			before := len(conn.sent())
 			for id := range uint16(1000) {
@@ -139,7 +139,7 @@ func TestTapWriteErrors(t *testing.T) {
 			t.Parallel()
 			r := &recorder{}
 			conn := &memConn{chunks: [][]byte{connackNew, pong}, writeErr: &net.OpError{Op: "write", Err: syscall.EPIPE}}
-			tp := newTap(conn, tapOptions{receiver: r})
+			tp := newTap(conn, &Options{Receiver: r})
 			_, err := tp.Read(make([]byte, 4))
 			require.NoError(t, err)
 			write(tp)
@@ -164,7 +164,7 @@ func testBrokerThatNeverReadsIsDisconnected(t *testing.T) {
 		near, far := pipe()
 		defer far.Close()
 		r := &recorder{}
-		tp := newTap(near, tapOptions{receiver: r})
+		tp := newTap(near, &Options{Receiver: r})
 		go func() { _, _ = far.Write(connackNew) }()
 		_, err := tp.Read(make([]byte, 4))
 		require.NoError(t, err)
@@ -183,7 +183,7 @@ func testCloseEndsBlockedWrite(t *testing.T) {
 	t.Parallel()
 	near, far := pipe()
 	defer far.Close()
-	tp := newTap(near, tapOptions{receiver: &recorder{}})
+	tp := newTap(near, &Options{Receiver: &recorder{}})
 	done := make(chan struct{})
 	go func() { fill(tp); tp.Flush(); close(done) }()
 	// One byte of the batch shows that the write has begun.
@@ -197,7 +197,7 @@ func testCloseEndsBlockedWrite(t *testing.T) {
 func testConcurrentAcksStayWholeAndInOrder(t *testing.T) {
 	t.Parallel()
 	conn := &memConn{}
-	tp := newTap(conn, tapOptions{receiver: &recorder{}})
+	tp := newTap(conn, &Options{Receiver: &recorder{}})
 	const goroutines, each = 8, 1000
 	var wg sync.WaitGroup
 	for g := range goroutines {

@@ -51,7 +51,7 @@ func newLoop(t testing.TB, messages int) (*tap, *counter) {
 		wire = append(wire, publish("tenant/acme/device/dev-1/telemetry", uint16(id+1), pattern(256))...)
 	}
 	r := &counter{}
-	tp := newTap(&loopConn{wire: append(wire, pong...)}, tapOptions{receiver: r})
+	tp := newTap(&loopConn{wire: append(wire, pong...)}, &Options{Receiver: r})
 	tp.buf = tp.buf[:len(connackNew)]
 	tp.w = copy(tp.buf, connackNew)
 	_, err := io.ReadFull(tp, make([]byte, len(connackNew)))

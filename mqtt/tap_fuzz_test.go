@@ -28,15 +28,15 @@ func FuzzTapRead(f *testing.F) {
 		}
 		r := &recorder{ack: true}
 		conn := &memConn{chunks: chunked(wire, sizes...)}
-		tp := newTap(conn, tapOptions{receiver: r, filters: 2})
+		tp := newTap(conn, &Options{Receiver: r, Filters: make([]string, 2)})
 		if maxPacket > 0 {
 			// Below minPacket, to meet the cut in small inputs, but not
 			// below a fixed header.
-			tp.opts.maxPacket = int(maxPacket) + 5
+			tp.maxPacket = int(maxPacket) + 5
 		}
 		passed, err := readAll(tp, int(readSize))
 
-		want := reference(wire, 2, tp.opts.maxPacket)
+		want := reference(wire, 2, tp.maxPacket)
 		require.Error(t, err)
 		require.Equal(t, want.valid, err == io.EOF, "ended with %v", err)
 		require.Equal(t, string(want.passed), string(passed))

@@ -39,7 +39,7 @@ func testPahoGetsEverythingButPUBLISH(t *testing.T) {
 	}
 	for size := 1; size <= len(wire); size++ {
 		r := &recorder{}
-		tp := newTap(&memConn{chunks: chunked(wire, size)}, tapOptions{receiver: r, filters: 1})
+		tp := newTap(&memConn{chunks: chunked(wire, size)}, &Options{Receiver: r, Filters: make([]string, 1)})
 		passed, err := readAll(tp, 1, 3)
 		require.Equal(t, io.EOF, err)
 		require.Equal(t, string(bytes.Join(forPaho, nil)), string(passed))
@@ -65,7 +65,7 @@ func testRefusedCONNACKIsNotAConnection(t *testing.T) {
 	t.Parallel()
 	for code := byte(1); code <= maxConnack; code++ {
 		r := &recorder{}
-		tp := newTap(&memConn{chunks: [][]byte{{0x20, 2, 0, code}}}, tapOptions{receiver: r})
+		tp := newTap(&memConn{chunks: [][]byte{{0x20, 2, 0, code}}}, &Options{Receiver: r})
 		passed, err := readAll(tp)
 		require.Equal(t, io.EOF, err)
 		require.Equal(t, []byte{0x20, 2, 0, code}, passed)
@@ -87,7 +87,7 @@ func testPacketsAcrossBufferBoundariesAreIntact(t *testing.T) {
 			wire = append(wire, pong...)
 			for _, size := range []int{1460, readBuffer, len(wire)} {
 				r := &recorder{}
-				tp := newTap(&memConn{chunks: chunked(wire, size)}, tapOptions{receiver: r, maxPacket: 1 << 20})
+				tp := newTap(&memConn{chunks: chunked(wire, size)}, &Options{Receiver: r, MaxPacket: 1 << 20})
 				passed, err := readAll(tp)
 				require.Equal(t, io.EOF, err)
 				require.Equal(t, append(bytes.Clone(connackNew), pong...), passed)
@@ -106,7 +106,7 @@ func testBufferShrinksAfterLongPacket(t *testing.T) {
 	t.Parallel()
 	wire := append(bytes.Clone(connackNew), publish("t", 1, pattern(900<<10))...)
 	r := &recorder{}
-	tp := newTap(&memConn{chunks: [][]byte{wire, publish("t", 2, nil)}}, tapOptions{receiver: r, maxPacket: 1 << 20})
+	tp := newTap(&memConn{chunks: [][]byte{wire, publish("t", 2, nil)}}, &Options{Receiver: r, MaxPacket: 1 << 20})
 	_, err := readAll(tp)
 	require.Equal(t, io.EOF, err)
 	require.Len(t, r.deliveries(), 2)
@@ -136,7 +136,7 @@ func testOversizePUBLISHIsTruncatedAndNextIsIntact(t *testing.T) {
 		for _, at := range splits {
 			r := &recorder{ack: true}
 			conn := &memConn{chunks: [][]byte{wire[:at:at], wire[at:]}}
-			tp := newTap(conn, tapOptions{receiver: r, maxPacket: limit})
+			tp := newTap(conn, &Options{Receiver: r, MaxPacket: limit})
 			passed, err := readAll(tp)
 			require.Equal(t, io.EOF, err)
 			require.Equal(t, append(bytes.Clone(connackNew), pong...), passed)
@@ -162,7 +162,7 @@ func testLongestTopicFitsAnyMaximum(t *testing.T) {
 	for _, maxPacket := range []int{0, 1, 1 << 20} {
 		r := &recorder{}
 		wire := append(bytes.Clone(connackNew), publish(topic, 1, pattern(100_000))...)
-		tp := newTap(&memConn{chunks: [][]byte{wire}}, tapOptions{receiver: r, maxPacket: maxPacket})
+		tp := newTap(&memConn{chunks: [][]byte{wire}}, &Options{Receiver: r, MaxPacket: maxPacket})
 		_, err := readAll(tp)
 		require.Equal(t, io.EOF, err)
 		got := r.deliveries()
@@ -177,7 +177,7 @@ func testDrainedTapLeavesMessagesWithBroker(t *testing.T) {
 	r := &recorder{ack: true}
 	wire := append(bytes.Clone(connackNew), publish("t", 1, nil)...)
 	conn := &memConn{chunks: [][]byte{wire, append(publish("t", 2, pattern(200_000)), publish("t", 3, nil)...), pong}}
-	tp := newTap(conn, tapOptions{receiver: r})
+	tp := newTap(conn, &Options{Receiver: r})
 	conn.onRead = func() { tp.discard.Store(len(r.deliveries()) == 1) }
 	passed, err := readAll(tp)
 	require.Equal(t, io.EOF, err)
@@ -189,7 +189,7 @@ func testDrainedTapLeavesMessagesWithBroker(t *testing.T) {
 func testEmptyReadIsAnError(t *testing.T) {
 	t.Parallel()
 	r := &recorder{}
-	tp := newTap(emptyReads{&memConn{}}, tapOptions{receiver: r})
+	tp := newTap(emptyReads{&memConn{}}, &Options{Receiver: r})
 	_, err := readAll(tp)
 	require.Equal(t, io.ErrNoProgress, err)
 }
@@ -203,7 +203,7 @@ func testCloseWaitsForLastDeliveryAndReportsOnce(t *testing.T) {
 	near, far := pipe()
 	defer far.Close()
 	r := &gate{entered: make(chan struct{}), leave: make(chan struct{})}
-	tp := newTap(near, tapOptions{receiver: r})
+	tp := newTap(near, &Options{Receiver: r})
 	read := make(chan error, 1)
 	go func() { _, err := readAll(tp); read <- err }()
 	_, err := far.Write(append(bytes.Clone(connackNew), publish("t", 1, nil)...))
@@ -242,7 +242,7 @@ func testReaderGetsReasonForClose(t *testing.T) {
 	t.Parallel()
 	why := fmt.Errorf("a reason")
 	conn := &memConn{chunks: [][]byte{connackNew}}
-	tp := newTap(conn, tapOptions{receiver: &recorder{}})
+	tp := newTap(conn, &Options{Receiver: &recorder{}})
 	_, err := tp.Read(make([]byte, 4))
 	require.NoError(t, err)
 	require.NoError(t, tp.closeBecause(why))
@@ -261,7 +261,7 @@ func testLingerDelaysOnlyAReadThatWouldBlock(t *testing.T) {
 		var at []time.Duration
 		start := time.Now()
 		conn.onRead = func() { at = append(at, time.Since(start)) }
-		_, err := readAll(newTap(conn, tapOptions{receiver: &recorder{}, linger: linger}))
+		_, err := readAll(newTap(conn, &Options{Receiver: &recorder{}, Linger: linger}))
 		require.Equal(t, io.EOF, err)
 		// CONNACK is awaited without delay, and so is the rest of a packet.
 		require.Equal(t, []time.Duration{0, linger, linger, 2 * linger, 3 * linger}, at)

@@ -46,6 +46,13 @@ func (l *Login) hasCertificate() bool {
 	return l.TLS != nil && (len(l.TLS.Certificates) > 0 || l.TLS.GetClientCertificate != nil)
 }
 
+func (l *Login) tlsConfig() *tls.Config {
+	if l.TLS == nil {
+		return &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	return l.TLS.Clone()
+}
+
 // handshakeError means that TCP connected but the TLS handshake failed.
 type handshakeError struct{ error }
 
@@ -67,10 +74,7 @@ func Dial(ctx context.Context, s Server, login *Login) (net.Conn, error) {
 	if err != nil || !s.TLS {
 		return conn, err
 	}
-	conf := &tls.Config{MinVersion: tls.VersionTLS12}
-	if login.TLS != nil {
-		conf = login.TLS.Clone()
-	}
+	conf := login.tlsConfig()
 	if conf.ServerName == "" {
 		if conf.ServerName, _, err = net.SplitHostPort(s.Address); err != nil {
 			return nil, errors.Join(err, conn.Close())

@@ -2,7 +2,6 @@ package dial
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"strings"
@@ -16,17 +15,13 @@ import (
 // dialWebSocket opens a WebSocket with paho's adapter, through the proxy of the environment if
 // there is one. paho accepts no context: an abandoned attempt ends after Timeout.
 func dialWebSocket(ctx context.Context, s Server, login *Login) (net.Conn, error) {
-	conf := &tls.Config{MinVersion: tls.VersionTLS12}
-	if login.TLS != nil {
-		conf = login.TLS
-	}
 	type result struct {
 		conn net.Conn
 		err  error
 	}
 	done := make(chan result, 1)
 	go func() {
-		conn, err := paho.NewWebsocket(s.URL(), conf, Timeout, login.Header, nil)
+		conn, err := paho.NewWebsocket(s.URL(), login.tlsConfig(), Timeout, login.Header, nil)
 		done <- result{conn, err}
 	}()
 	select {
@@ -47,14 +42,9 @@ func notWebSocket(err error) bool {
 	return errors.Is(err, websocket.ErrBadHandshake) || strings.Contains(err.Error(), "malformed HTTP")
 }
 
-// closedWebSocket reports whether the server closed the WebSocket with a close frame.
-func closedWebSocket(err error) bool {
-	var closed *websocket.CloseError
-	return errors.As(err, &closed)
-}
-
 // IsClosed reports whether the broker closed the connection. Under load a write detects it as often
 // as a read. TLS without close_notify reports an unexpected EOF.
 func IsClosed(err error) bool {
-	return neterror.IsClosed(err) || closedWebSocket(err)
+	_, closeFrame := errors.AsType[*websocket.CloseError](err)
+	return closeFrame || neterror.IsClosed(err)
 }
