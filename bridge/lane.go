@@ -83,7 +83,7 @@ type Lane struct {
 	stamp   stamp
 
 	mu               sync.Mutex
-	ring             *ring
+	ring             ring
 	journal          *journal.Journal
 	unsettled        int    // messages not settled
 	unsettledQoS0    int    // of these, at QoS 0
@@ -116,8 +116,8 @@ func NewLane(opts LaneOptions) (*Lane, error) {
 		opts:         opts,
 		lastRun:      opts.Now(),
 		validator:    newValidator(&opts),
-		ring:         newRing(),
-		pendingAcks:  newPendingAcks(),
+		ring:         ring{newQueue[slot]()},
+		pendingAcks:  &pendingAcks{queue: newQueue[pendingAck]()},
 		journal:      opts.Journal,
 		qos0:         uint64(opts.Now()),
 		offlineSince: opts.Journal.Alive(),

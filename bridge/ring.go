@@ -21,33 +21,35 @@ type slot struct {
 	overflowed, shortened bool
 }
 
-// ring contains the slots of a lane in order of arrival. A slot's token is its number since the
-// lane was created, from 1.
-type ring struct {
-	slots      []slot // the length is a power of two
+// queue is a ring buffer that grows. Its items are numbered from 1.
+type queue[T any] struct {
+	items      []T // the length is a power of two
 	head, tail uint64
 }
 
-func newRing() *ring { return &ring{slots: make([]slot, 64), head: 1, tail: 1} }
+func newQueue[T any]() queue[T] { return queue[T]{items: make([]T, 64), head: 1, tail: 1} }
 
-func (r *ring) at(token uint64) *slot { return &r.slots[token&uint64(len(r.slots)-1)] }
+func (q *queue[T]) at(n uint64) *T { return &q.items[n&uint64(len(q.items)-1)] }
 
-func (r *ring) len() int { return int(r.tail - r.head) }
+func (q *queue[T]) len() int { return int(q.tail - q.head) }
 
-// push appends a slot and returns its token.
-func (r *ring) push(s slot) uint64 {
-	if r.len() == len(r.slots) {
-		old := r.slots
-		r.slots = make([]slot, 2*len(old))
-		for t := r.head; t < r.tail; t++ {
-			*r.at(t) = old[t&uint64(len(old)-1)]
+// push appends an item and returns its number.
+func (q *queue[T]) push(item T) uint64 {
+	if q.len() == len(q.items) {
+		old := q.items
+		q.items = make([]T, 2*len(old))
+		for n := q.head; n < q.tail; n++ {
+			*q.at(n) = old[n&uint64(len(old)-1)]
 		}
 	}
-	token := r.tail
-	r.tail++
-	*r.at(token) = s
-	return token
+	*q.at(q.tail) = item
+	q.tail++
+	return q.tail - 1
 }
+
+// ring contains the slots of a lane in order of arrival. A slot's token is its number since the
+// lane was created, from 1.
+type ring struct{ queue[slot] }
 
 // tokens returns the tokens of the slots by journal position.
 func (r *ring) tokens() map[uint64]uint64 {
@@ -82,9 +84,8 @@ func (r *ring) get(token uint64) *slot {
 // order differs from the ring's: a redelivered message may be anywhere in the ring, or no longer in
 // it.
 type pendingAcks struct {
-	due        []pendingAck // the length is a power of two
-	head, tail uint64
-	// latest has, per packet id, the low half of the index of the latest PUBACK due. It avoids a
+	queue[pendingAck]
+	// latest has, per packet id, the low half of the number of the latest PUBACK due. It avoids a
 	// scan when a broker resends waiting messages many times.
 	latest [journal.PacketIDs]uint32
 }
@@ -97,22 +98,7 @@ type pendingAck struct {
 	packetID uint16
 }
 
-func newPendingAcks() *pendingAcks { return &pendingAcks{due: make([]pendingAck, 64)} }
-
-func (d *pendingAcks) at(i uint64) *pendingAck { return &d.due[i&uint64(len(d.due)-1)] }
-
-func (d *pendingAcks) push(b pendingAck) {
-	if int(d.tail-d.head) == len(d.due) {
-		old := d.due
-		d.due = make([]pendingAck, 2*len(old))
-		for i := d.head; i < d.tail; i++ {
-			*d.at(i) = old[i&uint64(len(old)-1)]
-		}
-	}
-	*d.at(d.tail) = b
-	d.latest[b.packetID] = uint32(d.tail)
-	d.tail++
-}
+func (d *pendingAcks) push(b pendingAck) { d.latest[b.packetID] = uint32(d.queue.push(b)) }
 
 // contains reports whether the PUBACK of exactly this message is still due. In that case its packet
 // id cannot belong to another message.

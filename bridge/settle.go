@@ -64,7 +64,7 @@ func (l *Lane) markSettled(s *slot) {
 
 // advance removes settled slots from the head of the ring and appends the PUBACKs that are due.
 func (l *Lane) advance() {
-	r := l.ring
+	r := &l.ring
 	for r.head < r.tail && r.at(r.head).settled {
 		*r.at(r.head) = slot{}
 		r.head++
