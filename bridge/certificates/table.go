@@ -3,6 +3,7 @@ package certificates
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -95,31 +96,26 @@ func (t *Table) Len() int { return int(t.count.Load()) }
 // is in ms since the epoch; 0: no end.
 func (t *Table) Put(tenant, device, status string, notAfter int64) {
 	value := uint64(min(max(notAfter, 0), maxNotAfter))<<8 | uint64(t.number(status))
-	name := tenant + "/" + device
-	if len(name) > 1<<16-1 {
+	name := []byte(tenant + "/" + device)
+	if len(name) > math.MaxUint16 {
 		return // longer than any topic can be
 	}
-	s, hash := t.shard([]byte(name))
+	s, hash := t.shard(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	place, at, ok := s.find(hash, []byte(name))
+	_, at, ok := s.find(hash, name)
+	if !ok || byte(s.value(at)) == tombstone {
+		s.live++
+		t.count.Add(1)
+	}
 	if ok {
-		if byte(s.value(at)) == tombstone {
-			s.live++
-			t.count.Add(1)
-		}
 		binary.LittleEndian.PutUint64(s.records[at:], value)
 		return
 	}
 	if 4*(s.used+1) > 3*len(s.index) {
 		s.rebuild(t.seed)
-		place, _, _ = s.find(hash, []byte(name))
 	}
-	s.index[place] = uint32(len(s.records)) + 1
-	s.append(value, []byte(name))
-	s.used++
-	s.live++
-	t.count.Add(1)
+	s.add(hash, value, name)
 }
 
 // Delete removes one certificate.
@@ -166,16 +162,12 @@ func (t *Table) find(name []byte) (Certificate, bool) {
 // number returns the number of a status. A registry has few of them; those beyond maxStatuses share
 // one.
 func (t *Table) number(status string) byte {
-	known := *t.statuses.Load()
 	if strings.EqualFold(status, StatusActive) {
 		return 0
 	}
-	if i := slices.Index(known, status); i >= 0 {
-		return byte(i)
-	}
 	t.statusMu.Lock()
 	defer t.statusMu.Unlock()
-	known = *t.statuses.Load()
+	known := *t.statuses.Load()
 	if i := slices.Index(known, status); i >= 0 {
 		return byte(i)
 	}
@@ -216,35 +208,31 @@ func (s *shard) name(at int) []byte {
 	return s.records[at+recordHead : at+recordHead+n]
 }
 
-func (s *shard) append(value uint64, name []byte) {
+// add adds a name that is not in the index, which has room for it.
+func (s *shard) add(hash, value uint64, name []byte) {
+	place, _, _ := s.find(hash, name)
+	s.index[place] = uint32(len(s.records)) + 1
 	s.records = binary.LittleEndian.AppendUint64(s.records, value)
 	s.records = binary.LittleEndian.AppendUint16(s.records, uint16(len(name)))
 	s.records = append(s.records, name...)
+	s.used++
 }
 
-// rebuild sizes the index for twice the certificates and drops deleted records.
+// rebuild sizes the index for twice the certificates, the one to be added included, and drops deleted
+// records.
 func (s *shard) rebuild(seed maphash.Seed) {
 	size := 16
-	for 4*(s.live+1) > 2*size {
+	for 4*s.live > 2*size {
 		size *= 2
 	}
-	old := s.records
-	s.index, s.records, s.used = make([]uint32, size), make([]byte, 0, len(old)+len(old)/4+64), 0
-	mask := uint32(size - 1)
-	for at := 0; at < len(old); {
-		head := binary.LittleEndian.Uint64(old[at:])
-		n := int(binary.LittleEndian.Uint16(old[at+8:]))
-		name := old[at+recordHead : at+recordHead+n]
-		at += recordHead + n
-		if byte(head) == tombstone {
-			continue
+	old := shard{records: s.records}
+	s.index, s.used = make([]uint32, size), 0
+	s.records = make([]byte, 0, len(old.records)+len(old.records)/4+64)
+	for at := 0; at < len(old.records); {
+		value, name := old.value(at), old.name(at)
+		at += recordHead + len(name)
+		if byte(value) != tombstone {
+			s.add(maphash.Bytes(seed, name), value, name)
 		}
-		place := uint32(maphash.Bytes(seed, name)) & mask
-		for s.index[place] != 0 {
-			place = (place + 1) & mask
-		}
-		s.index[place] = uint32(len(s.records)) + 1
-		s.append(head, name)
-		s.used++
 	}
 }
