@@ -206,18 +206,18 @@ func testRedeliveryIsNeverChargedTwice(t *testing.T) {
 	j := journal.New()
 	keep := func(o *LaneOptions) { o.Journal = j }
 	s := play(t, limited(1, 2), keep)
-	s.catchUp = limit.CatchUp{}
+	s.catchUp = limit.NewCatchUp(s.opts.Tenants)
 	s.deliver(7, "elsewhere", "the first of this numbering")
 	s.stream.store(0)
 	s.deliver(8, telemetry, "a")
 	for range 3 {
 		s.connect(true)
-		s.catchUp = limit.CatchUp{}
+		s.catchUp = limit.NewCatchUp(s.opts.Tenants)
 		s.deliver(8, telemetry, "a", dup)
 	}
 	s.stream.store(1)
 	s.connect(true)
-	s.catchUp = limit.CatchUp{}
+	s.catchUp = limit.NewCatchUp(s.opts.Tenants)
 	s.deliver(8, telemetry, "a", dup)
 	s.deliver(9, telemetry, "b")
 	require.Equal(t, uint64(2), s.accepted())
@@ -225,7 +225,7 @@ func testRedeliveryIsNeverChargedTwice(t *testing.T) {
 	// A bridge is killed before the answer to b. The table of devices outlives it here, so that a
 	// charge would be visible.
 	again := play(t, limited(1, 2), keep, func(o *LaneOptions) { o.Devices = s.opts.Devices })
-	again.catchUp = limit.CatchUp{}
+	again.catchUp = limit.NewCatchUp(again.opts.Tenants)
 	again.deliver(9, telemetry, "b", dup)
 	require.Equal(t, uint64(1), again.accepted())
 	require.Equal(t, s.last().id, again.only().id)

@@ -46,14 +46,17 @@ func testOverrideAppliesToItsDeviceOnly(t *testing.T) {
 		s.send(10, name)
 		require.Equal(t, map[string]uint64{"small/a": 2, "small/b": 1}[name], s.accepted()-before, name)
 	}
-	require.Equal(t, limit.Rate{Rate: 1, Burst: 7}, s.opts.Limits.Device("acme", "fast"))
-	require.Equal(t, limit.Rate{Rate: 1, Burst: 3}, s.opts.Limits.Tenant("small"))
-	require.Equal(t, limit.Rate{Rate: 1, Burst: 2}, s.opts.Limits.Device("small", "a"))
+	rate := func(tenant, device string) limit.Rate {
+		return s.opts.Limits.Snapshot().OfDevice([]byte(tenant), []byte(device)).Rate
+	}
+	require.Equal(t, limit.Rate{Rate: 1, Burst: 7}, rate("acme", "fast"))
+	require.Equal(t, limit.Rate{Rate: 1, Burst: 3}, s.opts.Limits.Snapshot().OfTenant([]byte("small")).Rate)
+	require.Equal(t, limit.Rate{Rate: 1, Burst: 2}, rate("small", "a"))
 	d, ok := s.opts.Devices.Lookup("acme", "fast", s.opts.Limits)
 	require.True(t, ok)
 	require.Equal(t, &limit.Rate{Rate: 1, Burst: 7}, d.Limit)
 	s.over()
-	require.Equal(t, limit.Rate{Rate: 1, Burst: 2}, s.opts.Limits.Device("acme", "fast"))
+	require.Equal(t, limit.Rate{Rate: 1, Burst: 2}, rate("acme", "fast"))
 }
 
 // Otherwise a device would wait for the ten hours that its ten messages took under the old limit.

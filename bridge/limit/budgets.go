@@ -47,6 +47,7 @@ func NewBudgets(o BudgetOptions) *Budgets {
 		o.Idle = 24 * time.Hour
 	}
 	d := &Budgets{seed: maphash.MakeSeed(), limit: max(o.Max/deviceShards, 1)}
+	d.credits.byLane = map[*CatchUp]int64{}
 	d.SetIdle(o.Idle)
 	if o.Tenants > 0 {
 		d.tenants = newTenantSums(o.Tenants)
@@ -62,7 +63,6 @@ func (d *Budgets) SetIdle(idle time.Duration) { d.idle.Store(int64(idle)) }
 type Ref struct {
 	Hash    uint64
 	entry   uint32
-	known   bool
 	silence uint16 // seconds since the previous message arrived
 }
 
@@ -113,7 +113,7 @@ func (d *Budgets) ReceiveKind(name []byte, wallTime int64, kind uint64, limit in
 			s.rejects[e.rejects-1].quarantine, s.rejects[e.rejects-1].clock = 0, 0
 		}
 	}
-	return Ref{Hash: hash, entry: n, known: true, silence: uint16(silence)}, ok
+	return Ref{Hash: hash, entry: n, silence: uint16(silence)}, ok
 }
 
 // Take charges a message to a limit whose messages arrive in order: a device's, or a tenant's on
@@ -129,11 +129,11 @@ func (d *Budgets) Take(r Ref, m Meter, now, credit int64) bool {
 	if m.interval == 0 {
 		return true
 	}
-	e, unlock := d.lock(r)
+	e, s := d.lock(r)
 	if e == nil {
 		return true
 	}
-	defer unlock.Unlock()
+	defer s.mu.Unlock()
 	switch back := e.clock - now; {
 	case back >= int64(farAhead):
 		e.clock, e.tat = now, e.tat-back
@@ -156,12 +156,11 @@ func (d *Budgets) TakeDated(r Ref, m Meter, at int64) bool {
 	if m.interval == 0 {
 		return true
 	}
-	e, unlock := d.lock(r)
+	e, s := d.lock(r)
 	if e == nil {
 		return true
 	}
-	defer unlock.Unlock()
-	s := d.shard(r.Hash)
+	defer s.mu.Unlock()
 	h := s.histories[r.entry]
 	if h == nil || e.rateID != m.rateID {
 		// Counts are meaningless under another rate.
@@ -197,17 +196,17 @@ func (e *device) convert(m Meter, now int64) {
 
 // Refund returns the charge of Take for a message that another limit rejected.
 func (d *Budgets) Refund(r Ref, m Meter) {
-	if e, unlock := d.lock(r); e != nil {
+	if e, s := d.lock(r); e != nil {
 		e.tat -= m.interval
-		unlock.Unlock()
+		s.mu.Unlock()
 	}
 }
 
 // Stored counts a stored message.
 func (d *Budgets) Stored(r Ref) {
-	if e, unlock := d.lock(r); e != nil {
+	if e, s := d.lock(r); e != nil {
 		e.stored++
-		unlock.Unlock()
+		s.mu.Unlock()
 	}
 }
 
@@ -217,12 +216,11 @@ const quarantineUnit = 1 << 10
 // Reject counts a rejection and reports whether the device's quarantine bound allows the copy. A
 // copy of several units is allowed if one unit is available; all of them are charged.
 func (d *Budgets) Reject(r Ref, reason verdict.Reason, quarantine Meter, now int64, size int) bool {
-	e, unlock := d.lock(r)
+	e, s := d.lock(r)
 	if e == nil {
 		return true
 	}
-	defer unlock.Unlock()
-	s := d.shard(r.Hash)
+	defer s.mu.Unlock()
 	if e.rejects == 0 {
 		if n := len(s.freeRejects); n > 0 {
 			e.rejects = s.freeRejects[n-1] + 1

@@ -17,7 +17,7 @@ import (
 // began. If neither is detected, the credit decays slowly enough for a backlog that is delivered at
 // 1¼ times the rate at which it was sent.
 type CatchUp struct {
-	credits *laneCredits // shared by the lanes; nil: none
+	credits *laneCredits // shared by the lanes
 	length  int64        // of the outage, ns; 0: caught up
 	since   int64        // when the outage ended, ns since the epoch
 	arrived int64        // messages since then
@@ -61,10 +61,7 @@ func (c *CatchUp) Grant(now, outage int64) {
 	if outage <= 0 {
 		return
 	}
-	if left := c.Credit(now - outage); left > 0 {
-		outage += left
-	}
-	c.begin(now, outage)
+	c.begin(now, outage+c.Credit(now-outage))
 }
 
 func (c *CatchUp) begin(now, length int64) {
@@ -83,9 +80,6 @@ func (c *CatchUp) Waited(now, age int64) {
 
 // Arrives counts a message. waiting means that others are not acknowledged yet.
 func (c *CatchUp) Arrives(now int64, waiting bool) {
-	if c.length == 0 {
-		return
-	}
 	if c.Tick(now, waiting); c.length == 0 {
 		return
 	}
@@ -127,15 +121,12 @@ func (c *CatchUp) Tick(now int64, waiting bool) {
 
 // Credit returns how far back a budget reaches at that time, in ns.
 func (c *CatchUp) Credit(now int64) int64 {
-	if c.length == 0 {
-		return 0
-	}
 	return max(c.length-max(now-c.since, 0)/creditDecay, 0)
 }
 
 // laneCredits contains the credits of all lanes. Lanes share the tenants' budgets: messages that
 // one lane delivers in time must not use up the budget of those that another still has to deliver.
-// Safe for concurrent use; nil is valid and empty.
+// Safe for concurrent use.
 type laneCredits struct {
 	longest atomic.Int64 // ns; 0: no lane is catching up
 
@@ -144,14 +135,8 @@ type laneCredits struct {
 }
 
 func (a *laneCredits) set(c *CatchUp, credit int64) {
-	if a == nil {
-		return
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.byLane == nil {
-		a.byLane = map[*CatchUp]int64{}
-	}
 	if credit > 0 {
 		a.byLane[c] = credit
 	} else {

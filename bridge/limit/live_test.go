@@ -124,7 +124,7 @@ func testLimitsChangeUnderLoad(t *testing.T) {
 	for i := range 500 {
 		v.SetOverrides([]Override{{Tenant: "acme", Device: fmt.Sprintf("dev-%d", i%50), Rate: Rate{Rate: float64(i + 1), Burst: i + 1}}})
 		v.edit(func(l *Limits) { l.Device = Rate{Rate: float64(1 + i%7), Burst: 5} })
-		v.Device("acme", "dev-1")
+		v.Snapshot().OfDevice([]byte("acme"), []byte("dev-1"))
 		d.Top(3, ByReceived, v)
 	}
 	wait.Wait()

@@ -64,17 +64,14 @@ type deviceShard struct {
 
 func (d *Budgets) shard(hash uint64) *deviceShard { return &d.shards[hash>>(64-6)] }
 
-// lock returns the entry of r with its shard locked. If the device was removed, it returns nil and
-// locks nothing.
-func (d *Budgets) lock(r Ref) (*device, *sync.Mutex) {
-	if !r.known {
-		return nil, nil
-	}
+// lock returns the entry of r and its shard, which it locks. If the device was removed, it returns
+// nil and locks nothing.
+func (d *Budgets) lock(r Ref) (*device, *deviceShard) {
 	s := d.shard(r.Hash)
 	s.mu.Lock()
 	if r.entry < s.entries {
 		if e := s.at(r.entry); e.used && e.hash == r.Hash {
-			return e, &s.mu
+			return e, s
 		}
 	}
 	s.mu.Unlock()
@@ -100,6 +97,16 @@ func (s *deviceShard) find(hash uint64) (uint32, bool) {
 			return n - 1, true
 		}
 	}
+}
+
+// rejected returns the number of a device's rejected messages.
+func (s *deviceShard) rejected(e *device) (n uint64) {
+	if e.rejects != 0 {
+		for _, by := range s.rejects[e.rejects-1].by {
+			n += by
+		}
+	}
+	return n
 }
 
 // insert adds a device that is not in the table.

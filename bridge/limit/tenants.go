@@ -23,11 +23,7 @@ type TenantCounts struct {
 func (c *TenantCounts) add(s *deviceShard, e *device) {
 	c.Received += e.received
 	c.Stored += e.stored
-	if e.rejects != 0 {
-		for _, n := range s.rejects[e.rejects-1].by {
-			c.Rejected += n
-		}
-	}
+	c.Rejected += s.rejected(e)
 }
 
 // tenantSums sums a table of devices by tenant, at no cost per message: the table is read on

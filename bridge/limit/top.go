@@ -49,12 +49,7 @@ func (s *deviceShard) top(n int, by TopBy, limits *Live, now int64) []Device {
 		e := s.at(i)
 		count := e.received
 		if by == ByRejected {
-			count = 0
-			if e.rejects != 0 {
-				for _, r := range s.rejects[e.rejects-1].by {
-					count += r
-				}
-			}
+			count = s.rejected(e)
 		}
 		if e.used && count > 0 {
 			all = append(all, candidate{i, count})
