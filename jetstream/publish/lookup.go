@@ -42,6 +42,7 @@ type lookups struct {
 	scans     []*scan
 	next      int // first scan that has not started
 	pending   int // queries without an answer
+	answered  int
 	// denied is the reason why queries are not permitted on this connection.
 	denied     error
 	generation uint64 // the connection that denied refers to
@@ -160,20 +161,22 @@ func (p *Publisher) lookUp(from uint64) bool {
 	return true
 }
 
-// startScans starts scans up to the bound, but none after half of the time for which an answer is
-// valid. The remaining messages are looked up when they are due to be sent. Otherwise the first
-// answers would expire before the last ones arrive.
+// startScans starts scans, but none after a quarter of the time for which an answer is valid. The
+// remaining messages are looked up when they are due to be sent. At most one query more is in flight
+// than has been answered, so that those in flight take hardly longer than the answers so far, however
+// slow the server is. Otherwise the first answers would expire before the last ones arrive, and the
+// same queries would begin again, for ever.
 func (p *Publisher) startScans() {
 	l := &p.lookups
 	if !l.active {
 		return // a request could not be sent
 	}
 	window := p.opts.Lookup.Window()
-	if time.Since(l.startedAt) > (window-resendMargin(window))/2 && l.next > 0 {
+	if valid := window - resendMargin(window) - uncommitted(window); time.Since(l.startedAt) > valid/4 && l.next > 0 {
 		clear(l.scans[l.next:])
 		l.scans = l.scans[:l.next]
 	}
-	for l.active && l.pending < lookupsInFlight && l.next < len(l.scans) {
+	for l.active && l.pending < min(1+l.answered, lookupsInFlight) && l.next < len(l.scans) {
 		l.next++
 		p.sendQuery(l.next - 1)
 	}
@@ -257,6 +260,7 @@ func (p *Publisher) handleLookupReply(m *nats.Msg) (open bool) {
 		return open
 	}
 	l.pending--
+	l.answered++
 	l.progress = time.Now()
 	more := false
 	if err == nil {

@@ -23,10 +23,12 @@ type storage struct {
 	window   time.Duration
 
 	mu        sync.Mutex
-	mute      bool   // stores but does not answer
-	deaf      bool   // does not store
-	silent    bool   // does not answer lookups
-	answer    string // the answer to each lookup; empty: the correct one
+	mute      bool          // stores but does not answer
+	deaf      bool          // does not store
+	silent    bool          // does not answer lookups
+	answer    string        // the answer to each lookup; empty: the correct one
+	service   time.Duration // of each lookup; one is served after the other
+	served    time.Time     // when the latest lookup is answered
 	log       []stored
 	questions int
 }
@@ -39,14 +41,20 @@ type stored struct {
 func (s *storage) PublishMsg(m *nats.Msg) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var delay time.Duration
 	answer := func(body string) {
 		if !s.mute {
 			reply := strings.Clone(m.Reply)
-			go s.handlers.Answer(&nats.Msg{Subject: reply, Data: []byte(body)}, false)
+			time.AfterFunc(delay, func() { s.handlers.Answer(&nats.Msg{Subject: reply, Data: []byte(body)}, false) })
 		}
 	}
 	if strings.HasPrefix(m.Subject, "$JS.API.") {
 		s.questions++
+		if now := time.Now(); s.served.Before(now) {
+			s.served = now
+		}
+		s.served = s.served.Add(s.service)
+		delay = time.Until(s.served)
 		switch {
 		case s.silent:
 		case s.answer != "":
@@ -156,6 +164,24 @@ func TestLookupAfterSilence(t *testing.T) {
 			})
 		})
 	}
+	t.Run("queue at the server longer than the window", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			const n = 100
+			s := &storage{deaf: true, silent: true}
+			p := open(t, s)
+			defer p.Close()
+			for i := range n {
+				p.Publish(&bridge.Message{Token: uint64(i), Subject: fmt.Append(nil, "s.", i), ID: fmt.Append(nil, i), Payload: []byte("x")})
+			}
+			time.Sleep(2 * window)
+			s.set(func() { s.deaf, s.silent, s.service, s.questions = false, false, 1500*time.Millisecond, 0 })
+			time.Sleep(time.Hour)
+			require.Zero(t, p.Stats().Unsettled)
+			require.Len(t, s.ids(), n)
+			require.Less(t, s.questions, 3*n)
+		})
+	})
 	t.Run("nothing is asked in normal running", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
