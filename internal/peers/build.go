@@ -2,6 +2,7 @@ package peers
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -28,12 +29,18 @@ func build(t testing.TB, pkg string, flags ...string) string {
 func Executable(pkg string, flags ...string) (string, error) {
 	args := append(append([]string{"run", "-exec=echo"}, flags...), pkg)
 	once, _ := builds.LoadOrStore(strings.Join(args, " "), sync.OnceValues(func() (string, error) {
-		// If the first run links the program, it prints the path of a temporary file that is then
-		// deleted. The second run prints the path in the cache.
-		if _, err := goTool(args...); err != nil {
-			return "", err
+		// A run that links the program prints the path of a temporary file that is then deleted.
+		// The next one prints the path in the cache, unless a source file has changed since.
+		for range 10 {
+			path, err := goTool(args...)
+			if err != nil {
+				return "", err
+			}
+			if _, err := os.Stat(path); err == nil {
+				return path, nil
+			}
 		}
-		return goTool(args...)
+		return "", fmt.Errorf("go does not keep the executable of %s in its cache", pkg)
 	}))
 	return once.(func() (string, error))()
 }
