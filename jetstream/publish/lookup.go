@@ -165,7 +165,7 @@ func (p *Publisher) lookUp(from uint64) bool {
 // remaining messages are looked up when they are due to be sent. At most one query more is in flight
 // than has been answered, so that those in flight take hardly longer than the answers so far, however
 // slow the server is. Otherwise the first answers would expire before the last ones arrive, and the
-// same queries would begin again, for ever.
+// same queries would begin again, forever.
 func (p *Publisher) startScans() {
 	l := &p.lookups
 	if !l.active {

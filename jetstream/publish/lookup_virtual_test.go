@@ -164,7 +164,7 @@ func TestLookupAfterSilence(t *testing.T) {
 			})
 		})
 	}
-	t.Run("queue at the server longer than the window", func(t *testing.T) {
+	t.Run("queue longer than the window", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			const n = 100
