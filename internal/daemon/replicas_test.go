@@ -71,12 +71,12 @@ func testStatusShowsOwnerOfEachLease(t *testing.T) {
 	mqtt, nats := attesting(t), embeddedNATS(t)
 	var log child.Log
 	// The interval is long enough for a busy machine to answer in time: a late answer is a warning.
-	env := append(peers(mqtt, nats), "BRIDGE_LANES_TTL=20s")
+	env := append(peers(mqtt, nats), "BRIDGE_LANES_TTL=1m")
 	a := joined(t, &log, env...)
 	s := awaitHeld(t, a, 16)
 	require.Len(t, s.Replicas.All, 1)
 	require.Equal(t, "0-f", s.Replicas.All[0].Partitions)
-	require.Equal(t, 20.0, s.Replicas.TTLSeconds)
+	require.Equal(t, 60.0, s.Replicas.TTLSeconds)
 
 	// Send one message in each partition, so that each lane has a count.
 	partitions := map[string]string{}
@@ -162,7 +162,7 @@ func testLaneThatCannotOpenIsRetried(t *testing.T) {
 	tls, ca := processes.NATSTLS(t)
 	server := processes.NATSServer(t, processes.NATSOptions{Config: tls})
 	var log child.Log
-	env := append(brokerOf(mqtt), "NATS_URL="+server.URL, "BRIDGE_LANES_TTL=20s")
+	env := append(brokerOf(mqtt), "NATS_URL="+server.URL, "BRIDGE_LANES_TTL=1m")
 	a := joined(t, &log, append(env, "BRIDGE_NATS_TLS_CA="+ca)...)
 	awaitHeld(t, a, 16)
 	own := filepath.Join(t.TempDir(), "ca.pem")
@@ -189,7 +189,7 @@ func testLeaseBucketFailureDoesNotStopLanes(t *testing.T) {
 	t.Parallel()
 	mqtt, nats := attesting(t), embeddedNATS(t)
 	var log child.Log
-	b := joined(t, &log, peers(mqtt, nats)...)
+	b := joined(t, &log, append(peers(mqtt, nats), "BRIDGE_LANES_TTL=20s")...)
 	awaitHeld(t, b, 16)
 	js := admin(t, nats)
 	// Without the bucket's TTL no lease would expire.

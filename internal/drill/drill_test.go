@@ -98,7 +98,7 @@ func bridged(t *testing.T, mqttURL string, settings []config.Flag) *rig {
 	require.NoError(t, err)
 	out := &bytes.Buffer{}
 	r := &rig{t: t, js: js, out: out, o: Options{
-		Out: out, JSON: true, For: 2 * time.Second, Settle: testrun.Timeout,
+		Out: out, JSON: true, For: testrun.Timeout / 60, Settle: testrun.Timeout,
 		Devices: 8, Rate: 400, Window: 20, Size: 128, KeepAlive: DefaultKeepAlive, Tenant: DefaultTenant, Topic: DefaultTopic,
 		NATS: account.Options(c.NATS.Account, "drill"), Topics: plan.Rules.Topics, Quarantine: c.Streams.Quarantine.Name,
 		LaneClientID: c.ClientIDs()[0],
@@ -208,7 +208,7 @@ func testLossIsFound(t *testing.T) {
 			a.Prefix = "elsewhere" // a prefix without subscribers
 		}
 	})
-	r.o.Settle = time.Second
+	r.o.Settle = testrun.Timeout / 24
 	before := time.Now()
 	report, err := r.drill(t.Context())
 	require.ErrorIs(t, err, ErrFailed)
