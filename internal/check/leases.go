@@ -102,15 +102,8 @@ func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
 		// The server answers in order, so a permission violation arrives before the PONG.
 		return entries, errors.Join(err, n.nc.FlushWithContext(ctx))
 	})
-	switch {
-	case watch == nil:
+	if watch == nil {
 		n.report.Fail("leases", "%v: allow the user to publish to %s.CONSUMER.CREATE.KV_%s.>", err, n.api, kv.Bucket())
-		return
-	case refused(err):
-		n.report.Fail("leases", "the watch cannot be ended: %v: allow the user to publish to %s.CONSUMER.DELETE.KV_%s.>", err, n.api, kv.Bucket())
-		return
-	case err != nil:
-		n.report.Note("leases", "end the watch of bucket %s: %v", kv.Bucket(), err)
 		return
 	}
 	host, _ := os.Hostname()
@@ -130,6 +123,14 @@ func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
 		case json.Unmarshal(e.Value(), &l) == nil && l.Owner != "":
 			leased++
 		}
+	}
+	if refused(err) {
+		n.report.Fail("leases", "the watch cannot be ended: %v: allow the user to publish to %s.CONSUMER.DELETE.KV_%s.>", err, n.api, kv.Bucket())
+		return
+	}
+	if err != nil {
+		n.report.Note("leases", "end the watch of bucket %s: %v", kv.Bucket(), err)
+		return
 	}
 	who := "no replica is running"
 	if len(hosts) > 0 {

@@ -31,8 +31,13 @@ func TestLeasePermissions(t *testing.T) {
 			s := startNATSFile(t, `publish: { allow: ["tenant.>", "quarantine.>", "$JS.API.INFO", `+strings.Join(allowed, ", ")+
 				`] }, subscribe: { allow: ["_INBOX.bridge.>"] }`)
 			admin := openJetStream(t, s.URL(), nats.UserInfo("admin", "admin"))
-			_, err := admin.CreateKeyValue(t.Context(), natsjs.KeyValueConfig{Bucket: "BRIDGE_LANES", TTL: 10 * time.Second})
+			kv, err := admin.CreateKeyValue(t.Context(), natsjs.KeyValueConfig{Bucket: "BRIDGE_LANES", TTL: 10 * time.Second})
 			require.NoError(t, err)
+			elsewhere := strings.Contains(missing, ".CONSUMER.DELETE.") // the entries can still be read
+			if elsewhere {
+				_, err = kv.PutString(t.Context(), "bridge.replica.abc", `{"id":"abc","host":"one","broker":"192.0.2.1:1883"}`)
+				require.NoError(t, err)
+			}
 			out, _ := checkNATS(t, "NATS_URL="+s.URL(), "BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=bridge",
 				"BRIDGE_NATS_INBOX_PREFIX=_INBOX.bridge", "BRIDGE_STREAMS_MANAGE=off", auto)
 			if missing == "" {
@@ -40,7 +45,7 @@ func TestLeasePermissions(t *testing.T) {
 				require.Contains(t, out, "ok    leases: bucket BRIDGE_LANES can be read and watched, no replica is running")
 				return
 			}
-			require.Contains(t, out, "FAIL  leases")
+			require.Equal(t, elsewhere, strings.Contains(out, "FAIL  leases: replica abc at one has the same client id and connects to another broker"), out)
 			require.Regexp(t, "FAIL  leases: .*allow (the user to publish|publishing) to "+strings.ReplaceAll(strings.TrimSuffix(missing, ">"), "$", `\$`), out)
 		})
 	}
