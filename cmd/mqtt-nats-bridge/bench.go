@@ -14,7 +14,7 @@ type benchCommand struct {
 	Size     int           `default:"256" help:"Payload in bytes."`
 	Window   int           `default:"1000" help:"Messages in flight per lane."`
 	Rounds   int           `default:"3" help:"Rounds of each scenario; medians are printed."`
-	Devices  int           `default:"1000000" help:"Devices in the memory row; -1 omits the row."`
+	Devices  int           `default:"1000000" help:"Devices in the memory row; --devices=-1 omits the row."`
 	Linger   time.Duration `default:"0s" help:"lane.linger of the bridge."`
 	Only     string        `help:"Run only the scenarios whose name contains this text."`
 	Profile  string        `type:"existingdir" help:"Directory for CPU profiles of the bridge."`

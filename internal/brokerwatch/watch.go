@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// pollEvery is the interval between readings of the queues. EMQX updates its figures of a
+	// pollEvery is the pause between readings of the queues. EMQX updates its figures of a
 	// session every 15 s.
 	pollEvery = 10 * time.Second
 	// surveyEvery is the interval between readings of settings and share groups. It is long

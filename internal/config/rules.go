@@ -327,7 +327,7 @@ func (l *rules) streamRules() {
 	}
 }
 
-// topicRules checks only the syntax. [Sources].Check validates the meaning of a pattern.
+// topicRules checks only the syntax. The checks given to [Load] validate the meaning of a pattern.
 func (l *rules) topicRules() {
 	seen := map[string]int{}
 	for i, t := range l.c.Topics {

@@ -21,7 +21,7 @@ import (
 // ErrNotReady means that devices may not connect yet.
 var ErrNotReady = errors.New("not ready for devices")
 
-// interval is the time between two checks, and so the maximum delay after everything is ready.
+// interval is the pause between two checks.
 const interval = time.Second
 
 // Options configures a gate. EMQX, Listener, Lanes and Ready are required.
