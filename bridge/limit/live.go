@@ -56,13 +56,14 @@ type Limit struct {
 type Snapshot struct {
 	Limits
 	device, tenant, quarantine *Limit
-	overrides                  map[scope]*Limit
+	tenants                    map[string]*tenantLimits // nil: no overrides
 }
 
-// scope is what an [Override] applies to.
-type scope struct {
-	tenant, device string // device empty: each device without an override of its own
-	devices        bool   // false: the tenant as a whole
+// tenantLimits are the overrides of one tenant.
+type tenantLimits struct {
+	total   *Limit // of the tenant; nil: none
+	devices *Limit // of each of its devices; nil: none
+	device  map[string]*Limit
 }
 
 // NewLive returns a Live with these limits. now is the clock, in ns since the epoch; nil means
@@ -117,22 +118,49 @@ func (v *Live) put(l Limits) {
 	}
 	s := &Snapshot{
 		Limits: l, device: keep(old.device, l.Device), tenant: keep(old.tenant, l.Tenant),
-		quarantine: keep(old.quarantine, l.Quarantine), overrides: make(map[scope]*Limit, len(v.overrides)),
+		quarantine: keep(old.quarantine, l.Quarantine),
 	}
 	for _, o := range v.overrides {
-		of := scope{o.Tenant, o.Device, o.Devices || o.Device != ""}
-		s.overrides[of] = keep(old.overrides[of], o.Rate)
+		if s.tenants == nil {
+			s.tenants = map[string]*tenantLimits{}
+		}
+		t, was := s.tenants[o.Tenant], old.tenants[o.Tenant]
+		if t == nil {
+			t = &tenantLimits{}
+			s.tenants[o.Tenant] = t
+		}
+		if was == nil {
+			was = &tenantLimits{}
+		}
+		switch {
+		case o.Device != "":
+			if t.device == nil {
+				t.device = map[string]*Limit{}
+			}
+			t.device[o.Device] = keep(was.device[o.Device], o.Rate)
+		case o.Devices:
+			t.devices = keep(was.devices, o.Rate)
+		default:
+			t.total = keep(was.total, o.Rate)
+		}
 	}
 	v.current.Store(s)
 }
 
 // OfDevice returns the limit of a device.
 func (s *Snapshot) OfDevice(tenant, device []byte) *Limit {
-	if own := s.overrides[scope{string(tenant), string(device), true}]; own != nil {
+	if s.tenants == nil {
+		return s.device
+	}
+	t := s.tenants[string(tenant)]
+	if t == nil {
+		return s.device
+	}
+	if own := t.device[string(device)]; own != nil {
 		return own
 	}
-	if of := s.overrides[scope{string(tenant), "", true}]; of != nil {
-		return of
+	if t.devices != nil {
+		return t.devices
 	}
 	return s.device
 }
@@ -142,8 +170,11 @@ func (s *Snapshot) OfQuarantine() *Limit { return s.quarantine }
 
 // OfTenant returns the limit of a tenant as a whole.
 func (s *Snapshot) OfTenant(tenant []byte) *Limit {
-	if of := s.overrides[scope{string(tenant), "", false}]; of != nil {
-		return of
+	if s.tenants == nil {
+		return s.tenant
+	}
+	if t := s.tenants[string(tenant)]; t != nil && t.total != nil {
+		return t.total
 	}
 	return s.tenant
 }
