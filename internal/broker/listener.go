@@ -2,6 +2,7 @@ package broker
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -117,7 +118,10 @@ func listen(name, address string, config *tls.Config, b *Broker) (*listener, err
 		return nil, fmt.Errorf("open %s listener: %w", name, err)
 	}
 	l := &listener{name: name, tls: config, net: socket, broker: b, conns: make(map[*conn]struct{})}
-	return l, b.server.AddListener(l)
+	if err := b.server.AddListener(l); err != nil {
+		return nil, errors.Join(err, socket.Close())
+	}
+	return l, nil
 }
 
 func (l *listener) Init(*slog.Logger) error { return nil }

@@ -40,7 +40,9 @@ func commandTable() *table {
 func commandRow(a address, m *consume.Message) (row, error) {
 	var ts, command, id, status []byte
 	data := payload.Clean(m.Data)
-	err := payload.Read(data, map[string]*[]byte{"ts": &ts, "command_id": &command, "id": &id, "status": &status})
+	err := payload.Read(data,
+		payload.Member{Key: "ts", Value: &ts}, payload.Member{Key: "command_id", Value: &command},
+		payload.Member{Key: "id", Value: &id}, payload.Member{Key: "status", Value: &status})
 	if err != nil {
 		return row{}, err
 	}

@@ -44,7 +44,8 @@ func stateTable() *table {
 func stateRow(a address, m *consume.Message) (row, error) {
 	var ts, version, reported []byte
 	data := payload.Clean(m.Data)
-	err := payload.Read(data, map[string]*[]byte{"ts": &ts, "version": &version, "reported": &reported})
+	err := payload.Read(data, payload.Member{Key: "ts", Value: &ts},
+		payload.Member{Key: "version", Value: &version}, payload.Member{Key: "reported", Value: &reported})
 	if err != nil {
 		return row{}, err
 	}

@@ -62,7 +62,7 @@ func telemetryRow(a address, m *consume.Message, mode config.PayloadMode) (row, 
 	b := make([]byte, 0, 160+len(m.Data)+len(id)+len(cn)+len(a.tenant)+len(a.device)+len(a.kind))
 	for i, object := range objects {
 		var ts []byte
-		if err := payload.Read(object, map[string]*[]byte{"ts": &ts}); err != nil {
+		if err := payload.Read(object, payload.Member{Key: "ts", Value: &ts}); err != nil {
 			return row{}, err
 		}
 		when, believed, err := payload.Measured(ts, at)

@@ -199,6 +199,7 @@ func (p *Process) ReadLine(timeout time.Duration) (string, error) {
 	if err := p.pipe.SetReadDeadline(time.Now().Add(timeout)); err != nil {
 		return "", err
 	}
+	defer func() { _ = p.pipe.SetReadDeadline(time.Time{}) }()
 	text, err := p.stdout.ReadString('\n')
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return "", fmt.Errorf("%s: no line within %s: %s", p.name, timeout, p.LogTail())

@@ -23,13 +23,20 @@ const (
 // ErrNotObject means that the JSON value is not an object.
 var ErrNotObject = errors.New("the payload is not a JSON object")
 
-// Read checks that jsonb accepts data and that data is an object. It sets the given top-level
-// members, by key, to their raw values. The error is one sentence. The database rejects anything
-// that this check misses.
-func Read(data []byte, members map[string]*[]byte) error {
+// Member is a top-level member to read.
+type Member struct {
+	Key   string
+	Value *[]byte // set to the raw value; unchanged without the member
+}
+
+// Read checks that jsonb accepts data and that data is an object. It sets the given members. The
+// error is one sentence. The database rejects anything that this check misses.
+func Read(data []byte, members ...Member) error {
 	return inspect(data, func(key, value []byte) {
-		if to := members[string(key)]; to != nil {
-			*to = value
+		for _, m := range members {
+			if m.Key == string(key) {
+				*m.Value = value
+			}
 		}
 	})
 }
